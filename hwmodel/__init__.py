@@ -1,0 +1,1 @@
+"""Sizes and prices of N:M sparse workloads: patterns, operations, footprints, devices, costs. Never weights."""
