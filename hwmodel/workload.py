@@ -14,7 +14,7 @@ Phase = Literal["fprop", "dgrad", "wgrad", "update"]
 
 @dataclass(frozen=True)
 class Operand:
-    """A matrix [rows, cols] of `bits`-bit values, with groups of `structure` along `axis` (0: down columns, 1: along rows)."""
+    """A matrix [rows, cols] of `bits`-bit values, with groups of `structure` along `axis` (0: columns, 1: rows)."""
 
     rows: int
     cols: int
@@ -58,9 +58,8 @@ class Gemm:
 
     def __post_init__(self) -> None:
         if (self.a.cols, self.a.rows, self.b.cols) != (self.b.rows, self.out.rows, self.out.cols):
-            raise ValueError(
-                f"{self.site}: [{self.a.rows}, {self.a.cols}] @ [{self.b.rows}, {self.b.cols}] is not [{self.out.rows}, {self.out.cols}]"
-            )
+            shapes = [f"[{o.rows}, {o.cols}]" for o in (self.a, self.b, self.out)]
+            raise ValueError(f"{self.site}: {shapes[0]} @ {shapes[1]} is not {shapes[2]}")
 
     @property
     def rows(self) -> int:
@@ -95,7 +94,7 @@ class Gemm:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """`repeat` passes of a pointwise or row-wise operation: FLOPs an element and bytes moved, over `elements` elements."""
+    """`repeat` passes of a pointwise or row-wise operation over `elements` elements."""
 
     site: str
     phase: Phase
@@ -191,12 +190,12 @@ class Plan:
 
 def uniform_plan(sites: Iterator[str] | list[str] | tuple[str, ...], plan: SitePlan) -> Plan:
     """The same `SitePlan` at every one of `sites`."""
-    return Plan({site: plan for site in sites})
+    return Plan(dict.fromkeys(sites, plan))
 
 
 @dataclass(frozen=True)
 class MaskStatistics:
-    """What a cost model needs of one real mask [rows, cols]: kept weights in all, by row, and by group, as extremes and means."""
+    """What a cost model needs of one real mask [rows, cols]: how many weights it keeps, and how unevenly."""
 
     site: str
     rows: int
