@@ -1,0 +1,43 @@
+"""The command line: light verbs stay light, and a mistake is one line on stderr and exit status 2."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from nmsim_analysis import cli
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (["demmo"], 'unknown command "demmo"; did you mean demo?'),
+        (["bench", "kernls"], 'unknown bench command "kernls"; did you mean kernels?'),
+        (["train", "absent.toml"], "absent.toml: no such file"),
+        (["sweep", "absent.toml"], "absent.toml: no such file"),
+        (["train", "a.toml", "--ot", "x"], "--ot"),
+        (["report", "no-such-folder"], "no-such-folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(tokens, said, capsys):
+    assert cli.run(tokens) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_help_and_version_succeed(capsys):
+    assert cli.run(["--help"]) == 0
+    assert cli.run(["--version"]) == 0
+    out = capsys.readouterr().out
+    assert all(verb in out for verb in (*cli.VERBS, *cli.GROUPS))
+
+
+def test_help_imports_no_compiler_and_no_plotting():
+    code = (
+        "import sys; from nmsim_analysis.cli import run; run(['--help']); "
+        "sys.exit(bool({'numba', 'matplotlib', 'numpy', 'pandas'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
