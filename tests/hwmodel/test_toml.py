@@ -21,7 +21,7 @@ class Outer:
     steps: int
     pattern: Pattern = Pattern(2, 4)
     kind: Literal["a", "b"] = "a"
-    inner: Inner = Inner()  # noqa: RUF009 - frozen
+    inner: Inner = Inner()
     shape: tuple[int, ...] = ()
     sparsity: tuple[Inner, ...] = ()
 
