@@ -14,13 +14,21 @@ Phase = Literal["fprop", "dgrad", "wgrad", "update"]
 
 @dataclass(frozen=True)
 class Operand:
-    """A matrix [rows, cols] of `bits`-bit values, with groups of `structure` along `axis` (0: columns, 1: rows)."""
+    """A matrix [rows, cols] of `bits`-bit values, with groups of `structure` along `axis` (0: columns, 1: rows).
+
+    One that keeps everything is written in one way, DENSE with axis 1, so that equal operands compare equal.
+    """
 
     rows: int
     cols: int
     bits: int = 32
     structure: Structure = DENSE
     axis: int = 1
+
+    def __post_init__(self) -> None:
+        if self.structure.density == 1:
+            object.__setattr__(self, "structure", DENSE)
+            object.__setattr__(self, "axis", 1)
 
     @property
     def elements(self) -> int:
