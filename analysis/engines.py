@@ -1,0 +1,91 @@
+"""Where the runs of a sweep execute: worker processes here, a dask cluster, or Slurm, all as `Executor`s."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numba
+import threadpoolctl
+
+from hwmodel.errors import UserError
+
+from .sweep import Engine
+
+
+def local(workers: int = 0, threads: int = 1) -> Engine:
+    """Spawned worker processes on this machine, `threads` each; as many as there are cores when `workers` is 0.
+
+    Processes are spawned, not forked: a forked child inherits thread pools whose threads do not exist in it.
+    """
+    cores = len(os.sched_getaffinity(0))
+    count = workers or max(1, cores // threads)
+
+    def engine(jobs: int) -> Executor:
+        context = multiprocessing.get_context("spawn")
+        return _Processes(min(count, jobs), mp_context=context, initializer=_prepare, initargs=(threads,))
+
+    return engine
+
+
+def dask(cluster: str) -> Engine:
+    """A running dask cluster, by the address of its scheduler or the path of its scheduler file."""
+    distributed = _extra("distributed", "--cluster", "cluster")
+    where = {"scheduler_file": cluster} if Path(cluster).exists() else {"address": cluster}
+    try:
+        client = distributed.Client(**where, timeout=10)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--cluster {cluster}: no dask scheduler answers ({error})") from None
+    return lambda _jobs: client.get_executor(retries=2, pure=False)
+
+
+def slurm(folder: Path, minutes: int) -> Engine:
+    """Slurm jobs of one core through submitit, their logs in `folder`; local processes where there is no Slurm."""
+    executor = _extra("submitit", "--slurm", "slurm").AutoExecutor(folder=folder)
+    executor.update_parameters(timeout_min=minutes, cpus_per_task=1)
+    return lambda jobs: _Submitit(executor, jobs)
+
+
+def _extra(module: str, option: str, extra: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError:
+        raise UserError(f'{option} needs {module}; install it with: pip install "nmsim[{extra}]"') from None
+
+
+class _Processes(ProcessPoolExecutor):
+    """A pool that an exception, Ctrl-C included, ends at once rather than after the queue; interrupted runs resume."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.shutdown(wait=kind is None, cancel_futures=True)
+        if kind is not None:
+            for process in multiprocessing.active_children():
+                process.terminate()
+
+
+class _Submitit(Executor):
+    """submitit's jobs as futures: a thread waits for each."""
+
+    def __init__(self, executor: Any, jobs: int) -> None:
+        self._executor = executor
+        self._waiters = ThreadPoolExecutor(max_workers=jobs)
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """A job now, and a future that its waiter completes."""
+        return self._waiters.submit(self._executor.submit(fn, *args, **kwargs).result)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's
+        """Wait for the jobs."""
+        self._waiters.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+
+def _prepare(threads: int) -> None:
+    """Pin both thread pools of a fresh worker, and leave Ctrl-C to the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpoolctl.threadpool_limits(threads)
+    numba.set_num_threads(threads)

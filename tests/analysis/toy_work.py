@@ -1,0 +1,24 @@
+"""Runs that take no time, for the tests of the store and the sweep; spawned workers import this by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def toy(config, folder):
+    """Leave one line per execution, then behave as `config["does"]` says."""
+    with (Path(folder.path) / "executions").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(config.get("seconds", 0))
+    match config["does"]:
+        case "diverge":
+            raise FloatingPointError("loss is NaN at step 3, first at block0.mlp.up")
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "die once" if not (folder.path / "died").exists():
+            (folder.path / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return {"seed": config["seed"], "quality": config["seed"] / 2}
