@@ -49,6 +49,7 @@ class TransformerConfig:
     ff_width: int = 0
     activation: Activation = "gelu"
     norm: Norm = "layernorm"
+    position: Position = "learned"
     bias: bool = True
     dropout: float = 0.0
     stochastic_depth: float = 0.0
@@ -119,7 +120,6 @@ class DecoderConfig(TransformerConfig):
 
     vocab: int = 256
     context: int = 128
-    position: Position = "learned"
     tied_embeddings: bool = True
 
     def __post_init__(self) -> None:
@@ -156,7 +156,6 @@ class EncoderDecoderConfig(TransformerConfig):
 
     vocab: int = 256
     context: int = 64
-    position: Position = "learned"
     tied_embeddings: bool = True
 
     def __post_init__(self) -> None:

@@ -1,0 +1,163 @@
+"""Bytes of a matrix by storage layout.
+
+With E positions in groups of m along an axis, n kept of each, b value bits and i = ceil(log2 m):
+
+dense       E b
+index       s (b + i), s the n slots of each group, the last one padded
+code        s b + groups ceil(log2 C(m, n)), one number for a group's set of positions
+bitmask     kept b + E
+csr         kept (b + index_bits) + 32 (lines + 1), a line being a row (or a column where groups run down columns)
+ellpack     s (b + index_bits), every line as wide as the widest
+vnm         s (b + 2) + 4 i for each V x m block: 2 of 4 selected columns (VENOM, arXiv 2310.02065)
+cusparselt  the hardware's 2:4 (1:2 for 32-bit values): 2 (4) bits beside each slot, for any pattern contained in it
+host        s values and s unsigned integers that can hold m, as `nmsim.compressed.NMMatrix` keeps them in memory
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hwmodel.errors import UserError, unknown
+from hwmodel.pattern import FanIn, Pattern, Structure, Unstructured
+from hwmodel.workload import Operand
+
+POINTER_BITS = 32
+SELECTED_COLUMNS = 4  # of m, in V:N:M
+HARDWARE_METADATA_BITS = 2  # beside each kept value of 2:4; 1:2 of 32-bit values takes twice as many
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A matrix as `lines` of `length` positions along the grouped axis."""
+
+    lines: int
+    length: int
+    pattern: Structure
+    bits: int
+    index_bits: int
+    v: int
+
+    @property
+    def elements(self) -> int:
+        return self.lines * self.length
+
+    @property
+    def nm(self) -> Pattern:
+        """The structure as N:M: a constant fan-in is one group a line. Raises `UserError` for unstructured masks."""
+        if isinstance(self.pattern, FanIn):
+            return Pattern(max(1, round(self.pattern.density * self.length)), self.length)
+        if isinstance(self.pattern, Unstructured):
+            raise UserError(f"{self.pattern}: this layout needs n:m groups; use csr or bitmask")
+        return self.pattern
+
+    @property
+    def groups(self) -> int:
+        return self.lines * -(-self.length // self.nm.m)
+
+    @property
+    def slots(self) -> int:
+        return self.groups * self.nm.n
+
+    @property
+    def kept(self) -> int:
+        """Weights that a mask without slack keeps; the last group of a line may be short."""
+        if isinstance(self.pattern, Unstructured):
+            return round(self.pattern.density * self.elements)
+        full, rest = divmod(self.length, self.nm.m)
+        return self.lines * (full * self.nm.n + min(self.nm.n, rest))
+
+
+def matrix_bytes(
+    rows: int,
+    cols: int,
+    pattern: Structure,
+    bits: int,
+    layout: str,
+    *,
+    index_bits: int = 32,
+    v: int = 1,
+    axis: int = -1,
+) -> int:
+    """Bytes of a matrix [rows, cols] of `bits`-bit values with groups of `pattern` along `axis`, in a `layout`.
+
+    `index_bits` is the width of a position in csr and ellpack, `v` the rows that share columns in vnm. A pattern that
+    keeps everything is stored dense by the layouts made for N:M (index, code, vnm, cusparselt).
+    Raises `UserError` for an unknown layout, a size below 1, or a pattern that the layout can't hold.
+    """
+    if layout not in LAYOUTS:
+        raise unknown("layout", layout, LAYOUTS)
+    for name, value in (("rows", rows), ("cols", cols), ("bits", bits), ("index_bits", index_bits), ("v", v)):
+        if value < 1:
+            raise UserError(f"{name} = {value}: needs at least 1")
+    if axis not in (-2, -1, 0, 1):
+        raise UserError(f"axis = {axis}: a matrix has axes 0 and 1")
+    lines, length = (rows, cols) if axis in (-1, 1) else (cols, rows)
+    total_bits = LAYOUTS[layout](_Stored(lines, length, pattern, bits, index_bits, v))
+    return -(-total_bits // 8)
+
+
+def operand_bytes(operand: Operand) -> int:
+    """Bytes that a product reads of an operand: values with positions (index, or csr for unstructured ones)."""
+    layout = "csr" if isinstance(operand.structure, Unstructured) else "index"
+    return matrix_bytes(operand.rows, operand.cols, operand.structure, operand.bits, layout, axis=operand.axis)
+
+
+def _dense(m: _Stored) -> int:
+    return m.elements * m.bits
+
+
+def _index(m: _Stored) -> int:
+    return _dense(m) if m.nm.is_dense else m.slots * (m.bits + m.nm.index_bits)
+
+
+def _code(m: _Stored) -> int:
+    return _dense(m) if m.nm.is_dense else m.slots * m.bits + m.groups * m.nm.code_bits
+
+
+def _bitmask(m: _Stored) -> int:
+    return m.kept * m.bits + m.elements
+
+
+def _csr(m: _Stored) -> int:
+    return m.kept * (m.bits + m.index_bits) + POINTER_BITS * (m.lines + 1)
+
+
+def _ellpack(m: _Stored) -> int:
+    return m.slots * (m.bits + m.index_bits)
+
+
+def _vnm(m: _Stored) -> int:
+    if m.nm.is_dense:
+        return _dense(m)
+    if m.nm.n != 2 or m.nm.m < SELECTED_COLUMNS:
+        raise UserError(f"layout vnm: {m.nm} has n = {m.nm.n}; V:N:M keeps 2 of 4 selected columns of every m >= 4")
+    blocks = -(-m.lines // m.v) * -(-m.length // m.nm.m)
+    return m.slots * (m.bits + HARDWARE_METADATA_BITS) + blocks * SELECTED_COLUMNS * m.nm.index_bits
+
+
+def _cusparselt(m: _Stored) -> int:
+    if m.nm.is_dense:
+        return _dense(m)
+    hardware, metadata = (Pattern(1, 2), 4) if m.bits == 32 else (Pattern(2, 4), HARDWARE_METADATA_BITS)
+    if not hardware.contains(m.nm):
+        raise UserError(f"layout cusparselt: {m.nm} is not contained in the hardware's {hardware}; use index or csr")
+    return m.lines * -(-m.length // hardware.m) * hardware.n * (m.bits + metadata)
+
+
+def _host(m: _Stored) -> int:
+    index = next(width for width in (8, 16, 32, 64) if m.nm.m < 2**width)
+    return m.slots * (m.bits + index)
+
+
+LAYOUTS: dict[str, Callable[[_Stored], int]] = {
+    "dense": _dense,
+    "index": _index,
+    "code": _code,
+    "bitmask": _bitmask,
+    "csr": _csr,
+    "ellpack": _ellpack,
+    "vnm": _vnm,
+    "cusparselt": _cusparselt,
+    "host": _host,
+}
