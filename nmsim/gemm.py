@@ -1,0 +1,132 @@
+"""The three products of a linear layer, dense or compressed by the type of the operand, and the record of what ran."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+from jaxtyping import Float
+
+from hwmodel.errors import UserError
+from hwmodel.workload import Gemm, Operand, Phase
+from nmsim.compressed import NMMatrix, compress, decompress
+
+Weight = Float[np.ndarray, "d_out d_in"] | NMMatrix
+
+# Positions in a group are bytes in every compressed kernel; wider groups run dense.
+WIDEST_GROUP = 255
+
+_recordings: ContextVar[tuple[list[Gemm], ...]] = ContextVar("recordings", default=())
+
+
+@contextmanager
+def record() -> Iterator[list[Gemm]]:
+    """Collect every product that runs inside, from the arrays really passed; recordings nest.
+
+    A thread started inside has its own context and is not seen, unless it runs in a copy of this one.
+    """
+    ops: list[Gemm] = []
+    token = _recordings.set((*_recordings.get(), ops))
+    try:
+        yield ops
+    finally:
+        _recordings.reset(token)
+
+
+def _note(site: str, phase: Phase, a: Operand, b: Operand, out: Operand) -> None:
+    for ops in _recordings.get():
+        ops.append(Gemm(site, phase, a, b, out))
+
+
+def _operand(w: Weight) -> Operand:
+    if isinstance(w, NMMatrix):
+        return Operand(*w.shape, bits=w.dtype.itemsize * 8, structure=w.pattern, axis=w.axis)
+    return Operand(*w.shape, bits=w.dtype.itemsize * 8)
+
+
+def _runnable(w: Weight) -> Weight:
+    """The operand that really runs: groups wider than an index byte are decompressed."""
+    return decompress(w) if isinstance(w, NMMatrix) and w.pattern.m > WIDEST_GROUP else w
+
+
+def fprop(
+    x: Float[np.ndarray, "t d_in"], w: Weight, *, site: str = "", bias: Float[np.ndarray, " d_out"] | None = None
+) -> Float[np.ndarray, "t d_out"]:
+    """Forward product of a linear layer, y = x @ w.T + bias."""
+    w = _runnable(w)
+    _check_inner(site, "x", x.shape[1], "d_in", w.shape[1])
+    y = x @ w.T if isinstance(w, np.ndarray) else _compressed(x, w, reduced=1)
+    _note(site, "fprop", _operand(x), _operand(w).transposed(), _operand(y))
+    if bias is not None:
+        y += bias
+    return y
+
+
+def dgrad(dy: Float[np.ndarray, "t d_out"], w: Weight, *, site: str = "") -> Float[np.ndarray, "t d_in"]:
+    """Gradient of a linear layer's loss with respect to its input, dx = dy @ w."""
+    w = _runnable(w)
+    _check_inner(site, "dy", dy.shape[1], "d_out", w.shape[0])
+    dx = dy @ w if isinstance(w, np.ndarray) else _compressed(dy, w, reduced=0)
+    _note(site, "dgrad", _operand(dy), _operand(w), _operand(dx))
+    return dx
+
+
+def wgrad(
+    dy: Float[np.ndarray, "t d_out"], x: Float[np.ndarray, "t d_in"], *, like: NMMatrix | None = None, site: str = ""
+) -> Weight:
+    """Gradient of a linear layer's loss with respect to its weight, dw = dy.T @ x.
+
+    With `like`, only at its kept positions, as an `NMMatrix` with the same indices.
+    """
+    _check_inner(site, "dy", dy.shape[0], "tokens of x", x.shape[0])
+    dw: Weight
+    if like is None:
+        dw = dy.T @ x
+        ran = _operand(dw)
+    elif like.pattern.m > WIDEST_GROUP:
+        dense = dy.T @ x
+        ran, dw = _operand(dense), compress(dense, like.mask, like.pattern, like.axis)
+    else:
+        dw = _kept_gradient(dy, x, like)
+        ran = _operand(dw)
+    _note(site, "wgrad", _operand(dy).transposed(), _operand(x), ran)
+    return dw
+
+
+def matmul(
+    a: Float[np.ndarray, "rows inner"], b: Float[np.ndarray, "inner cols"], *, site: str = "", phase: Phase = "fprop"
+) -> Float[np.ndarray, "rows cols"]:
+    """Dense product of two activations, a @ b."""
+    _check_inner(site, "a", a.shape[1], "rows of b", b.shape[0])
+    out = a @ b
+    _note(site, phase, _operand(a), _operand(b), _operand(out))
+    return out
+
+
+def _check_inner(site: str, name: str, got: int, what: str, expected: int) -> None:
+    if got != expected:
+        raise UserError(
+            f"{site or 'product'}: {name} has {got}, {what} is {expected}; they are summed over and must agree"
+        )
+
+
+def _compressed(x: np.ndarray, w: NMMatrix, *, reduced: int) -> np.ndarray:
+    """x times `w`, summed over axis `reduced` of `w`."""
+    from nmsim.kernels import plain
+
+    x = np.ascontiguousarray(x, dtype=w.dtype)
+    out = np.zeros((x.shape[0], w.shape[1 - reduced]), w.dtype)
+    kernel = plain.gather if w.axis == reduced else plain.scatter
+    kernel(out, x, w.values, w.indices, w.pattern.m, 0, x.shape[0])
+    return out
+
+
+def _kept_gradient(dy: np.ndarray, x: np.ndarray, like: NMMatrix) -> NMMatrix:
+    from nmsim.kernels import plain
+
+    out = np.zeros(like.values.shape, like.dtype)
+    a, b = (np.ascontiguousarray(v, dtype=like.dtype) for v in ((dy, x) if like.axis == 1 else (x, dy)))
+    plain.kept_products(out, a, b, like.indices, like.pattern.m, 0, out.shape[0])
+    return NMMatrix(out, like.indices, like.pattern, like.shape, like.axis)

@@ -1,0 +1,72 @@
+"""Mask selection: which weights of each group live. True is kept; a higher score is kept; ties keep the lower index."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Num
+
+from hwmodel.errors import UserError
+from hwmodel.pattern import Pattern
+from hwmodel.workload import MaskStatistics
+from nmsim.kernels import transposable
+
+
+def topk_mask(scores: Num[np.ndarray, "..."], pattern: Pattern, axis: int = -1) -> Bool[np.ndarray, "..."]:
+    """Keep the n highest scores of every m consecutive ones along `axis`; groups never cross rows.
+
+    Exactly n of each group are kept; equal scores keep the lower index. Raises `UserError` for a NaN score, with its
+    place, and for an axis whose length is not a multiple of m.
+    """
+    scores = np.moveaxis(np.asarray(scores), axis, -1)
+    _check_length(scores.shape[-1], pattern)
+    _check_nan(scores)
+    groups = scores.reshape(*scores.shape[:-1], -1, pattern.m)
+    order = np.argsort(-groups, axis=-1, kind="stable")
+    mask = np.zeros(groups.shape, bool)
+    np.put_along_axis(mask, order[..., : pattern.n], values=True, axis=-1)
+    return np.ascontiguousarray(np.moveaxis(mask.reshape(scores.shape), -1, axis))
+
+
+def _check_length(length: int, pattern: Pattern) -> None:
+    if length % pattern.m:
+        raise UserError(f"length {length} is not a multiple of m={pattern.m}; pad the weight or exclude it")
+
+
+def _check_nan(scores: Num[np.ndarray, "..."]) -> None:
+    if scores.dtype.kind == "f" and np.isnan(scores).any():
+        place = tuple(int(i) for i in np.argwhere(np.isnan(scores))[0])
+        raise UserError(f"score {place} is NaN; find where it first appeared before choosing a mask")
+
+
+def transposable_mask(scores: Num[np.ndarray, "rows cols"], pattern: Pattern) -> Bool[np.ndarray, "rows cols"]:
+    """Keep at most n in every row and column of each m x m block, such that nothing can be added.
+
+    Scores are taken in falling order where row and column have room. Raises `UserError` as `topk_mask` does.
+    """
+    scores = np.ascontiguousarray(scores)
+    for length in scores.shape:
+        _check_length(length, pattern)
+    _check_nan(scores)
+    mask = np.zeros(scores.shape, bool)
+    transposable.greedy(mask, scores, pattern.n, pattern.m, 0, scores.shape[0] // pattern.m)
+    return mask
+
+
+def mask_statistics(
+    mask: Bool[np.ndarray, "rows cols"], pattern: Pattern, axis: int = -1, *, site: str = ""
+) -> MaskStatistics:
+    """What a cost model needs of a real mask: the weights it keeps, by row and column, and its short groups."""
+    by_row, by_column = mask.sum(axis=1), mask.sum(axis=0)
+    lines = np.moveaxis(mask, axis, -1)
+    groups = lines.reshape(lines.shape[0], -1, pattern.m).sum(axis=-1)
+    return MaskStatistics(
+        site=site,
+        rows=mask.shape[0],
+        cols=mask.shape[1],
+        structure=pattern,
+        kept=int(by_row.sum()),
+        kept_per_row_max=int(by_row.max(initial=0)),
+        kept_per_row_mean=float(by_row.mean()) if by_row.size else 0.0,
+        kept_per_column_max=int(by_column.max(initial=0)),
+        groups_short=int((groups < pattern.n).sum()),
+    )
