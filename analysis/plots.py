@@ -1,0 +1,158 @@
+"""Figures as functions of rows, for print and the colour-blind: measured solid, modelled dashed, labels at the data.
+
+Colours are Okabe and Ito's eight; every condition also has its own marker, so that nothing rests on colour alone.
+matplotlib is imported when a figure is drawn, through its object interface: no global state, no window.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from .store import write_safely
+from .tradeoff import summarise
+
+Figure = Any  # matplotlib.figure.Figure, whose import costs a second and is paid when a figure is drawn
+Axes = Any  # matplotlib.axes.Axes
+
+COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
+MARKERS = ("s", "o", "^", "D", "v", "P", "X", "*")
+Source = Literal["measured", "modelled"]
+LINES: dict[Source, str] = {"measured": "-", "modelled": "--"}
+
+
+def styles(names: Sequence[Hashable]) -> dict[Hashable, dict[str, str]]:
+    """A colour and a marker for each of `names`, the same for the same order of names."""
+    looks = [{"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]} for i in range(len(names))]
+    return dict(zip(names, looks, strict=True))
+
+
+def quality(rows: pd.DataFrame, *, value: str, axis_label: str, reference: str = "dense") -> Figure:
+    """Every seed as a dot, and its mean with the 95 % interval, by recipe, one panel a pattern.
+
+    `rows` has the columns recipe, pattern, seed and `value`; the mean of `reference` is a line in every panel.
+    """
+    patterns = [p for p in rows["pattern"].unique() if p != "dense"]
+    recipes = [r for r in rows["recipe"].unique() if r != reference]
+    figure, panels = _panels(len(patterns), width=3.6, height=0.42 * len(recipes) + 1.4)
+    look = styles([reference, *recipes])
+    line = rows.loc[rows["recipe"] == reference, value].mean()
+    for panel, pattern in zip(panels, patterns, strict=True):
+        panel.axvline(line, color=COLOURS[0], linewidth=1)
+        panel.annotate(f"{reference} ", (line, -0.7), ha="right", va="center", fontsize=8)
+        cell = rows[rows["pattern"] == pattern]
+        for place, recipe in enumerate(recipes):
+            seeds = cell.loc[cell["recipe"] == recipe, value]
+            panel.plot(seeds, np.full(len(seeds), place), ".", color=look[recipe]["color"], alpha=0.45)
+        for _, s in summarise(cell, by=["recipe"], value=value).iterrows():
+            place = recipes.index(s["recipe"])
+            reach = [[s["mean"] - s["low"]], [s["high"] - s["mean"]]]
+            panel.errorbar(s["mean"], place, xerr=reach, capsize=3, **look[s["recipe"]])
+        panel.set(title=pattern, xlabel=axis_label, ylim=(len(recipes) - 0.5, -1))
+        panel.set_yticks(range(len(recipes)), recipes)
+    return figure
+
+
+def tradeoff(rows: pd.DataFrame, *, cost: str, value: str, labels: Mapping[str, str], source: Source) -> Figure:
+    """Quality against cost, a point a condition with its interval, and the Pareto front as a line.
+
+    `rows` has the columns recipe, pattern, `cost`, mean, low, high and front; `labels` names both axes with units.
+    """
+    figure, (panel,) = _panels(1, width=7, height=4.2)
+    look = styles(list(rows["recipe"].unique()))
+    for _, row in rows.iterrows():
+        reach = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
+        panel.errorbar(row[cost], row["mean"], yerr=reach, capsize=2, elinewidth=0.8, **look[row["recipe"]])
+    _label_points(panel, rows, cost)
+    front = rows[rows["front"]].sort_values(cost)
+    panel.plot(front[cost], front["mean"], LINES[source], color="0.6", zorder=0)
+    panel.set(xlabel=f"{labels[cost]} ({source})", ylabel=labels[value])
+    return figure
+
+
+def curves(rows: pd.DataFrame, *, x: str, y: str, by: str, labels: Mapping[str, str], log: bool = False) -> Figure:
+    """The mean of `y` over seeds against `x`, a line a condition with a band of ± one standard error, named at its end.
+
+    `rows` has the columns `x`, `y` and `by`, a row a seed and a point.
+    """
+    figure, (panel,) = _panels(1, width=7, height=4.2)
+    names = list(rows[by].unique())
+    look = styles(names)
+    ends = []
+    for name in names:
+        line = rows[rows[by] == name].groupby(x)[y].agg(["mean", "sem"])
+        panel.plot(line.index, line["mean"], color=look[name]["color"])
+        panel.fill_between(
+            line.index, line["mean"] - line["sem"], line["mean"] + line["sem"], color=look[name]["color"], alpha=0.2
+        )
+        ends.append((float(line["mean"].iloc[-1]), str(name), look[name]["color"]))
+    panel.set(xlabel=labels[x], ylabel=labels[y], yscale="log" if log else "linear")
+    _label_ends(panel, float(rows[x].max()), ends)
+    return figure
+
+
+def bars(rows: pd.DataFrame, *, value: str, axis_label: str, source: Source) -> Figure:
+    """Bars of `value` by condition, one panel a device; modelled bars are hatched and dashed.
+
+    `rows` has the columns device, condition and `value`.
+    """
+    devices = list(rows["device"].unique())
+    conditions = list(rows["condition"].unique())
+    figure, panels = _panels(len(devices), width=2.2, height=0.32 * len(conditions) + 1.2)
+    for panel, device in zip(panels, devices, strict=True):
+        part = rows[rows["device"] == device].set_index("condition")[value].reindex(conditions)
+        panel.barh(conditions, part, color="#DDDDDD", edgecolor="black", linestyle=LINES[source])
+        for place, number in enumerate(part):
+            panel.annotate(f" {number:.3g}", (number, place), va="center", fontsize=8)
+        panel.set(title=device, xlabel=f"{axis_label}\n({source})", xlim=(0, 1.3 * part.max()))
+        panel.invert_yaxis()
+    return figure
+
+
+def save(figure: Figure, folder: Path, name: str, rows: pd.DataFrame) -> Path:
+    """Write `name.png` and, beside it, the rows behind it as `name.csv`; the path of the figure."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=160)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_safely(folder / f"{name}.csv", rows.to_csv(index=False).encode())
+    write_safely(folder / f"{name}.png", picture.getvalue())
+    return folder / f"{name}.png"
+
+
+def _panels(count: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels side by side that share their vertical axis."""
+    from matplotlib import figure as drawing  # noqa: PLC0415 - see Figure
+
+    figure = drawing.Figure(figsize=(width * count + 1.6, height), layout="constrained")
+    panels: list[Any] = list(figure.subplots(1, count, sharey=True, squeeze=False)[0])
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(color="0.92", linewidth=0.8)
+        panel.set_axisbelow(True)
+    return figure, panels
+
+
+def _label_points(panel: Axes, rows: pd.DataFrame, cost: str) -> None:
+    for _, row in rows.iterrows():
+        text = row["recipe"] if row["pattern"] == "dense" else f"{row['recipe']} {row['pattern']}"
+        panel.annotate(text, (row[cost], row["mean"]), xytext=(5, 3), textcoords="offset points", fontsize=7)
+
+
+def _label_ends(panel: Axes, x: float, ends: list[tuple[float, str, str]]) -> None:
+    """Names at the right end of their lines, moved apart where they would overlap."""
+    low, high = panel.get_ylim()
+    scale = panel.transData
+    step, last = 11.0, -np.inf
+    for y, name, colour in sorted(ends):
+        pixel = float(scale.transform((x, y))[1]) * 72 / panel.figure.dpi
+        shift = max(0.0, last + step - pixel)
+        last = pixel + shift
+        panel.annotate(
+            f" {name}", (x, y), xytext=(3, shift), textcoords="offset points", color=colour, va="center", fontsize=8
+        )
+    panel.set_ylim(low, high)
