@@ -1,0 +1,183 @@
+"""A study: tasks, a grid of runs for each, and the hypotheses that are registered before anything runs.
+
+In a study file, `[task.run]` is a run file and `[task.grid]` maps axes to their values. The axes `recipe`, `pattern`
+and `sites` make the run's `[[sparsity]]` tables; any other axis is a dotted key of the run, such as "optimizer.lr". A
+recipe is a name, or a table with its `name`, hyper-parameters, and optionally a `label`. Dense runs have no pattern, so
+a grid holds each of them once.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hwmodel import toml
+from hwmodel.errors import UserError, unknown
+
+from .store import Store, config_hash
+from .tradeoff import Better
+
+MAX_HYPOTHESES = 8
+MIN_SEEDS = 8
+SPARSITY_AXES = {"recipe", "pattern", "sites"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A grid of runs that share a data set, a model and a metric. Only a `ranked` task compares recipes."""
+
+    name: str
+    title: str
+    metric: str
+    unit: str
+    better: Better
+    run: dict[str, Any]
+    grid: dict[str, Any]
+    ranked: bool = True
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A registered claim: in `task`, `first` beats `second` by more than `margin` in the task's metric.
+
+    `first` and `second` name one condition each by the values of the grid's axes (`recipe` by its label).
+    """
+
+    claim: str
+    task: str
+    first: dict[str, Any]
+    second: dict[str, Any]
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, the tasks that may answer it, and at most eight registered hypotheses."""
+
+    question: str
+    task: tuple[Task, ...]
+    hypothesis: tuple[Hypothesis, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.hypothesis) > MAX_HYPOTHESES:
+            raise UserError(
+                f"hypothesis: {len(self.hypothesis)} registered; a study registers at most {MAX_HYPOTHESES}"
+            )
+        names = [task.name for task in self.task]
+        for hypothesis in self.hypothesis:
+            if hypothesis.task not in names:
+                raise unknown("task", hypothesis.task, names)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study: the values of its axes, and its run table."""
+
+    task: str
+    labels: dict[str, Any]
+    run: dict[str, Any] = field(hash=False)
+
+    @property
+    def name(self) -> str:
+        """The run's name in the store."""
+        return config_hash(self.run)
+
+
+def read_study(path: str | Path) -> Study:
+    """The study in a TOML file; mistakes name the file and the key."""
+    study = toml.build(Study, toml.read_toml(path), str(path))
+    try:
+        _check(study)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return study
+
+
+def shipped(name: str) -> Study:
+    """A study that comes with the package, such as "demo"."""
+    with resources.as_file(resources.files(__package__) / "studies" / f"{name}.toml") as path:
+        return read_study(path)
+
+
+def cells(study: Study) -> list[Cell]:
+    """Every run of the study, each once, task by task."""
+    return [cell for task in study.task for cell in _task_cells(task)]
+
+
+def study_rows(study: Study, store: Store) -> pd.DataFrame:
+    """One row a finished run of the study: its task, its axes and its result."""
+    found = store.frame()
+    if found.empty:
+        return found
+    labels = pd.DataFrame([{"run": cell.name, "task": cell.task} | cell.labels for cell in cells(study)])
+    results = found[[c for c in found.columns if not str(c).startswith("config.")]].drop(
+        columns=labels.columns, errors="ignore"
+    )
+    return labels.merge(results.assign(run=found["run"]), on="run", how="inner")
+
+
+def select(rows: pd.DataFrame, condition: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows of one condition, given by the values of some axes."""
+    for axis, value in condition.items():
+        if axis not in rows:
+            raise unknown("axis", axis, map(str, rows.columns))
+        rows = rows[rows[axis] == value]
+    return rows
+
+
+def _check(study: Study) -> None:
+    grid = cells(study)
+    for hypothesis in study.hypothesis:
+        for side in (hypothesis.first, hypothesis.second):
+            mine = pd.DataFrame([cell.labels for cell in grid if cell.task == hypothesis.task])
+            seeds = len(select(mine, side))
+            if seeds < MIN_SEEDS:
+                raise UserError(
+                    f'hypothesis "{hypothesis.claim}": {side} has {seeds} runs in the grid; needs {MIN_SEEDS} seeds'
+                )
+
+
+def _task_cells(task: Task) -> Iterator[Cell]:
+    axes = {axis: values if isinstance(values, list) else [values] for axis, values in task.grid.items()}
+    missing = [axis for axis in ("recipe", "pattern", "sites", "seed") if axis not in axes]
+    if missing:
+        raise UserError(f"task {task.name}: grid needs the axis {missing[0]}")
+    seen = set()
+    for values in itertools.product(*axes.values()):
+        cell = _cell(task, dict(zip(axes, values, strict=True)))
+        if cell.name not in seen:
+            seen.add(cell.name)
+            yield cell
+
+
+def _cell(task: Task, point: dict[str, Any]) -> Cell:
+    run = copy.deepcopy(task.run)
+    for axis in point.keys() - SPARSITY_AXES:
+        _set(run, axis, point[axis])
+    recipe = point["recipe"] if isinstance(point["recipe"], dict) else {"name": point["recipe"]}
+    options = {key: value for key, value in recipe.items() if key not in ("name", "label")}
+    sites = point["sites"] if isinstance(point["sites"], list) else [point["sites"]]
+    dense = recipe["name"] == "dense"
+    if not dense:
+        table = {"recipe": recipe["name"], "pattern": point["pattern"], "options": options}
+        run["sparsity"] = [{"sites": site} | table for site in sites]
+    labels = point | {
+        "recipe": recipe.get("label", " ".join([recipe["name"], *(f"{k}={v}" for k, v in options.items())])),
+        "pattern": "dense" if dense else point["pattern"],
+        "sites": "" if dense else " ".join(sites),
+    }
+    return Cell(task.name, labels, run)
+
+
+def _set(table: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for key in parents:
+        table = table.setdefault(key, {})
+    table[last] = value
