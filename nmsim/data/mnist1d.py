@@ -67,7 +67,8 @@ def _templates() -> Float[np.ndarray, "10 12"]:
     """The shapes with unit variance, moved to start at 0, a sixth in size."""
     shapes: np.ndarray = np.array(SHAPES)
     shapes /= shapes.std(axis=1, keepdims=True)
-    return (shapes - shapes[:, :1]) / 6 + 1e-8  # never exactly 0: that marks the background
+    shapes = (shapes - shapes[:, :1]) / 6
+    return shapes + 1e-8  # never exactly 0: that marks the background
 
 
 def _dilate(shapes: Float[np.ndarray, "count 12"], padding: Int[np.ndarray, " count"]) -> Float[np.ndarray, "count 72"]:
@@ -84,7 +85,9 @@ def _resample(
     left = np.minimum(places.astype(np.int64), signal.shape[1] - 2)
     left = np.broadcast_to(left, (len(signal), left.shape[1]))
     low: np.ndarray = np.take_along_axis(signal, left, axis=1)
-    return low + (places - left) * (np.take_along_axis(signal, left + 1, axis=1) - low)
+    high: np.ndarray = np.take_along_axis(signal, left + 1, axis=1)
+    low += (places - left) * (high - low)
+    return low
 
 
 def _rotate(signal: Float[np.ndarray, "count 72"], shift: Int[np.ndarray, " count"]) -> Float[np.ndarray, "count 72"]:
