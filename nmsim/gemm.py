@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -35,9 +36,9 @@ def record() -> Iterator[list[Gemm]]:
         _recordings.reset(token)
 
 
-def _note(site: str, phase: Phase, a: Operand, b: Operand, out: Operand) -> None:
+def _note(site: str, phase: Phase, a: Operand, b: Operand, out: Operand, repeat: int = 1) -> None:
     for ops in _recordings.get():
-        ops.append(Gemm(site, phase, a, b, out))
+        ops.append(Gemm(site, phase, a, b, out, repeat))
 
 
 def _operand(w: Weight) -> Operand:
@@ -96,13 +97,24 @@ def wgrad(
 
 
 def matmul(
-    a: Float[np.ndarray, "rows inner"], b: Float[np.ndarray, "inner cols"], *, site: str = "", phase: Phase = "fprop"
-) -> Float[np.ndarray, "rows cols"]:
-    """Dense product of two activations, a @ b."""
-    _check_inner(site, "a", a.shape[1], "rows of b", b.shape[0])
-    out = a @ b
-    _note(site, phase, _operand(a), _operand(b), _operand(out))
+    a: Float[np.ndarray, "*batch rows inner"],
+    b: Float[np.ndarray, "*batch inner cols"],
+    *,
+    site: str = "",
+    phase: Phase = "fprop",
+    out: Float[np.ndarray, "*batch rows cols"] | None = None,
+) -> Float[np.ndarray, "*batch rows cols"]:
+    """Dense product of two activations, a @ b, or a stack of them; written to `out` where one is given."""
+    _check_inner(site, "a", a.shape[-1], "rows of b", b.shape[-2])
+    out = np.matmul(a, b, out=out)
+    _note(site, phase, *map(_stacked, (a, b, out)), repeat=math.prod(out.shape[:-2]))
     return out
+
+
+def _stacked(array: np.ndarray) -> Operand:
+    """One of the matrices of a stack."""
+    rows, cols = array.shape[-2:]
+    return Operand(rows, cols, bits=array.dtype.itemsize * 8)
 
 
 def _check_inner(site: str, name: str, got: int, what: str, expected: int) -> None:
