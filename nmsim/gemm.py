@@ -36,7 +36,7 @@ def record() -> Iterator[list[Gemm]]:
         _recordings.reset(token)
 
 
-def _note(site: str, phase: Phase, a: Operand, b: Operand, out: Operand, repeat: int = 1) -> None:
+def _note(site: str, phase: Phase, a: Operand, b: Operand, out: Operand, *, repeat: int = 1) -> None:
     for ops in _recordings.get():
         ops.append(Gemm(site, phase, a, b, out, repeat))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -28,6 +29,7 @@ class Param:
         grad: The backward pass adds the raw gradient here.
         grad_like: None, or an `NMMatrix` at whose kept positions alone the gradient is computed; `grad` is 0 elsewhere.
         x, dy: What is done to the input and to the output gradient of a linear layer before its products.
+        frozen_from: Step from which Adam's second moment and its bias correction stay as they are (recipes set it).
         slots: Arrays that the optimiser and the recipe keep for this parameter; checkpoints hold them.
     """
 
@@ -38,6 +40,7 @@ class Param:
         self.grad_like: NMMatrix | None = None
         self.x: Callable[[Array], Array] = identity
         self.dy: Callable[[Array], Array] = identity
+        self.frozen_from = math.inf
         self.slots: dict[str, np.ndarray] = {}
         self._fwd: Weight | None = None
         self._bwd: Weight | None = None
