@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Integer, Shaped
 
 from hwmodel.errors import UserError
 
@@ -42,6 +42,7 @@ class Manifest:
         return asdict(self)
 
 
+@runtime_checkable
 class Split(Protocol):
     """One of the three parts of a data set."""
 
@@ -164,7 +165,7 @@ def pad(sequences: Sequence[Sequence[int]], dtype: type[np.integer]) -> Shaped[n
     return rows
 
 
-def symbols_of(tokens: Int[np.ndarray, " t"]) -> list[int]:
+def symbols_of(tokens: Integer[np.ndarray, " t"]) -> list[int]:
     """The symbols of one target up to its first `END`, without the special ones."""
     kept: list[int] = []
     for token in tokens.tolist():

@@ -10,7 +10,7 @@ import numpy as np
 from hwmodel.errors import UserError
 from nmsim.data.dataset import DataSet, Examples, Manifest, sha256_of
 from nmsim.data.idx import read_idx
-from nmsim.data.places import IDX_FILES, find, read_bytes
+from nmsim.data.places import IDX_FILES, LICENCES, find, read_bytes
 
 FASHION_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 FASHION_SHA256 = "ca3ab2a37f845e1b8ae23cab1b51749a3011ba3bf1d9016176d75cbaabac376f"  # of the four unpacked arrays
@@ -18,7 +18,7 @@ HELD_OUT = 12  # a twelfth of the training images is for validation: 5,000 of 60
 
 
 def load_digits() -> DataSet:
-    """1,797 handwritten digits of 8 x 8 pixels, from the UCI repository; in the package."""
+    """1,797 handwritten digits, 8 x 8 pixels."""
     with resources.as_file(resources.files("nmsim.data") / "files" / "digits.csv.gz") as path:
         content = read_bytes(path)
     rows = np.array([line.split(",") for line in content.decode("ascii").splitlines()], np.float32)
@@ -32,13 +32,16 @@ def load_digits() -> DataSet:
         version="1998",
         sha256=sha256_of(content),
         split="row index modulo 5: 0, 1, 2 train, 3 validation, 4 test",
-        licence="CC-BY-4.0",
+        licence=LICENCES["digits"],
     )
     return DataSet("image", train, validation, test, symbols=tuple("0123456789"), manifest=manifest)
 
 
 def load_fashion_mnist() -> DataSet:
-    """Fashion-MNIST (arXiv 1708.07747): 60,000 + 10,000 images of 28 x 28 pixels, ten kinds of clothing."""
+    """70,000 pictures of clothing, 28 x 28 pixels.
+
+    Fashion-MNIST, arXiv 1708.07747.
+    """
     folder = find("fashion_mnist")
     return _load_folder(
         folder,
@@ -46,17 +49,16 @@ def load_fashion_mnist() -> DataSet:
         name="fashion_mnist",
         source="Debian dataset-fashion-mnist",
         version="0.0~git20200523",
-        licence="MIT",
         symbols=FASHION_CLASSES,
         sha256=FASHION_SHA256,
     )
 
 
 def load_idx(*, folder: str) -> DataSet:
-    """Images and labels in MNIST's four IDX files, plain or .gz, in a folder of the user's own."""
+    """Your own images in MNIST's format: its four IDX files, plain or .gz, in `folder`."""
     plain = tuple(name.removesuffix(".gz") for name in IDX_FILES)
     names = plain if (Path(folder) / plain[0]).exists() else IDX_FILES
-    return _load_folder(Path(folder), names, name="idx", source=Path(folder).name, version="", licence="the user's own")
+    return _load_folder(Path(folder), names, name="idx", source=Path(folder).name, version="")
 
 
 def _load_folder(
@@ -66,7 +68,6 @@ def _load_folder(
     name: str,
     source: str,
     version: str,
-    licence: str,
     symbols: tuple[str, ...] = (),
     sha256: str = "",
 ) -> DataSet:
@@ -82,7 +83,9 @@ def _load_folder(
         _examples(images[cut:], labels[cut:], folder / files[0]),
         _examples(test_images, test_labels, folder / files[2]),
         symbols=symbols or tuple(map(str, range(int(labels.max()) + 1))),
-        manifest=Manifest(name, source, version, found, f"last 1/{HELD_OUT} of the training files validation", licence),
+        manifest=Manifest(
+            name, source, version, found, f"last 1/{HELD_OUT} of the training files validation", LICENCES[name]
+        ),
     )
 
 

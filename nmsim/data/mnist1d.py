@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from nmsim.data.dataset import DataSet, Examples, Manifest, sha256_of
+from nmsim.data.places import LICENCES
 
 SHAPES = (
     (5, 6, 6.5, 6.75, 7, 7, 7, 7, 6.75, 6.5, 6, 5),
@@ -31,7 +32,10 @@ GRID = 4096.0  # values are rounded to 1/4096, so that the hash does not hang on
 
 
 def load_mnist1d(*, train: int = 4000, validation: int = 1000, test: int = 1000, seed: int = 0) -> DataSet:
-    """MNIST-1D with the given numbers of examples; classes are drawn in equal shares over all of them."""
+    """One-dimensional digits, 40 numbers each, generated.
+
+    The classes have equal shares in all the examples together, not in each split.
+    """
     count = train + validation + test
     inputs, labels = generate(count, np.random.default_rng(seed))
     cuts = [train, train + validation]
@@ -43,7 +47,7 @@ def load_mnist1d(*, train: int = 4000, validation: int = 1000, test: int = 1000,
         version=f"1, seed {seed}",
         sha256=sha256_of(inputs, labels),
         split=f"first {train} train, next {validation} validation, last {test} test, of one shuffled draw",
-        licence="Apache-2.0",
+        licence=LICENCES["mnist1d"],
     )
     return DataSet("sequence", first, second, third, symbols=tuple("0123456789"), manifest=manifest)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hwmodel.errors import UserError
 from nmsim.data.dataset import BEGIN, END, SPECIAL_SYMBOLS, DataSet, Manifest, Pairs, pad, sha256_of
-from nmsim.data.places import KJV, RV1909, SWORD_FILES, find, read_bytes
+from nmsim.data.places import KJV, LICENCES, RV1909, SWORD_FILES, find, read_bytes
 from nmsim.data.sword import verses
 
 BYTE_SYMBOLS = (*SPECIAL_SYMBOLS, *map(chr, range(256)))
@@ -18,7 +18,10 @@ Pair = tuple[list[int], list[int]]
 
 
 def load_cmudict() -> DataSet:
-    """Letters to phonemes of 126,000 English words; the first pronunciation listed is the target."""
+    """Letters to phonemes, 126,000 English words.
+
+    The first pronunciation listed is the target.
+    """
     path = find("cmudict") / "cmudict.dict"
     content = read_bytes(path)
     words = _first_pronunciations(content.decode("utf-8", "replace"), str(path))
@@ -34,7 +37,7 @@ def load_cmudict() -> DataSet:
         version="1.1.3",
         sha256=sha256_of(content),
         split="first byte of the word's sha256: below 8 validation, 8 to 15 test, else train",
-        licence="BSD-2-Clause",
+        licence=LICENCES["cmudict"],
     )
     return DataSet(
         "pairs", train, validation, test, symbols=tuple(phones), source_symbols=tuple(letters), manifest=manifest
@@ -42,7 +45,10 @@ def load_cmudict() -> DataSet:
 
 
 def load_en_es(*, longest: int = 160) -> DataSet:
-    """English to Spanish verses, byte by byte: King James 1769 to Reina-Valera 1909; up to `longest` bytes a side."""
+    """English to Spanish, verses as bytes.
+
+    King James 1769 to Reina-Valera 1909, the verses of at most `longest` bytes on either side.
+    """
     folder = find("en_es")
     both = zip(verses(folder / KJV), verses(folder / RV1909), strict=True)
     texts = [(english.encode(), spanish.encode()) for english, spanish in both if english and spanish]
@@ -62,7 +68,7 @@ def load_en_es(*, longest: int = 160) -> DataSet:
         sha256=sha256_of(*(read_bytes(folder / module / file) for module in (KJV, RV1909) for file in SWORD_FILES)),
         split=f"by sha256 of the verse's index: first {held} validation, next {held} test, then those of at most "
         f"{longest} bytes a side",
-        licence="public domain",
+        licence=LICENCES["en_es"],
     )
     train, validation, test = (_pairs(tokens, which & short) for which in places)
     return DataSet(

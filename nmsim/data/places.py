@@ -50,6 +50,17 @@ SOURCES = {
     "fashion_mnist": Source(("dataset-fashion-mnist",), "usr/share/datasets/fashion-mnist", IDX_FILES),
     "kjv": Source(("sword-text-kjv",), MODULES, tuple(f"{KJV}/{file}" for file in SWORD_FILES)),
 }
+LICENCES = {
+    "cmudict": "BSD-2-Clause",
+    "digits": "CC-BY-4.0",
+    "en_es": "public domain",
+    "fashion_mnist": "MIT",
+    "idx": "the user's own",
+    "kjv": "public domain",
+    "mnist1d": "Apache-2.0",
+    "pydoc": "PSF-2.0",
+    "text": "the user's own",
+}
 
 
 def cache() -> Path:

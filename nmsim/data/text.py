@@ -9,14 +9,17 @@ import numpy as np
 
 from hwmodel.errors import UserError
 from nmsim.data.dataset import DataSet, Manifest, Text, sha256_of
-from nmsim.data.places import KJV, find, read_bytes
+from nmsim.data.places import KJV, LICENCES, find, read_bytes
 from nmsim.data.sword import verses
 
 SPLIT_RULE = "first 90 % of the bytes train, next 5 % validation, last 5 % test"
 
 
 def load_pydoc(*, context: int = 128) -> DataSet:
-    """The help topics that ship with CPython: English technical prose, about half a megabyte, other in each version."""
+    """Python's help topics, 0.5 MB of English.
+
+    They ship with CPython and differ between its versions.
+    """
     from pydoc_data.topics import topics  # noqa: PLC0415 -- half a megabyte, wanted only here
 
     return _split(
@@ -25,27 +28,22 @@ def load_pydoc(*, context: int = 128) -> DataSet:
         name="pydoc",
         source="pydoc_data.topics of CPython",
         version=platform.python_version(),
-        licence="PSF-2.0",
     )
 
 
 def load_kjv(*, context: int = 128) -> DataSet:
-    """The King James Version, one verse a line: 4.2 MB of English."""
+    """The King James Bible, 4.2 MB of English, one verse a line."""
     folder = find("kjv")
     text = "\n".join(verse for verse in verses(folder / KJV) if verse)
-    return _split(
-        text.encode(), context, name="kjv", source="Debian sword-text-kjv", version="14.3", licence="public domain"
-    )
+    return _split(text.encode(), context, name="kjv", source="Debian sword-text-kjv", version="14.3")
 
 
 def load_text(*, path: str, context: int = 128) -> DataSet:
-    """A text file of the user's own, as bytes."""
-    return _split(
-        read_bytes(Path(path)), context, name="text", source=Path(path).name, version="", licence="the user's own"
-    )
+    """Your own text file, as bytes."""
+    return _split(read_bytes(Path(path)), context, name="text", source=Path(path).name, version="")
 
 
-def _split(text: bytes, context: int, *, name: str, source: str, version: str, licence: str) -> DataSet:
+def _split(text: bytes, context: int, *, name: str, source: str, version: str) -> DataSet:
     if context < 1:
         raise UserError(f"data {name}: context={context}; needs at least 1")
     tokens = np.frombuffer(text, np.uint8)
@@ -58,5 +56,5 @@ def _split(text: bytes, context: int, *, name: str, source: str, version: str, l
         Text(test, context, stride=context),
         symbols=tuple(map(chr, range(256))),
         source_symbols=tuple(map(chr, range(256))),
-        manifest=Manifest(name, source, version, sha256_of(text), SPLIT_RULE, licence),
+        manifest=Manifest(name, source, version, sha256_of(text), SPLIT_RULE, LICENCES[name]),
     )
