@@ -1,0 +1,130 @@
+"""The price of a workload on a device: seconds, joules, bytes and FLOPs, and what bounds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwmodel.device import Device
+from hwmodel.engines import Estimate, price_elementwise, price_gemm
+from hwmodel.errors import UserError
+from hwmodel.execution import with_bits
+from hwmodel.workload import Elementwise, Op, Workload
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a workload costs on a device. Costs add.
+
+    seconds, joules: modelled. bytes: moved between main memory and the chip. flops: executed (a product that can't use
+    its sparsity executes the dense ones). bound: "launch", "compute" or "memory", the largest part of the time.
+    library, dtype: the kernels and types used. launch_s, compute_s, memory_s, tail_s: parts of the time; compute and
+    memory overlap, and the tail is the share of compute in which cores wait for the last wave.
+    """
+
+    seconds: float = 0.0
+    joules: float = 0.0
+    bytes: float = 0.0
+    flops: float = 0.0
+    bound: str = ""
+    library: str = ""
+    dtype: str = ""
+    launch_s: float = 0.0
+    compute_s: float = 0.0
+    memory_s: float = 0.0
+    tail_s: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        launch, compute = self.launch_s + other.launch_s, self.compute_s + other.compute_s
+        memory = self.memory_s + other.memory_s
+        return Cost(
+            self.seconds + other.seconds,
+            self.joules + other.joules,
+            self.bytes + other.bytes,
+            self.flops + other.flops,
+            bound_of(launch, compute, memory),
+            _joined(self.library, other.library),
+            _joined(self.dtype, other.dtype),
+            launch,
+            compute,
+            memory,
+            self.tail_s + other.tail_s,
+        )
+
+    @property
+    def macs(self) -> float:
+        """Multiply-adds executed, half the FLOPs."""
+        return self.flops / 2
+
+
+DTYPE_BITS = {
+    "fp64": 64,
+    "fp32": 32,
+    "tf32": 32,
+    "fp16": 16,
+    "bf16": 16,
+    "fp16/fp16": 16,
+    "fp8": 8,
+    "int8": 8,
+    "fp4": 4,
+}
+PREFERRED = ("fp32", "fp16", "bf16", "int8", "fp8", "fp4")
+
+
+def price(workload: Workload, device: Device, *, library: str = "best", dtype: str = "auto") -> Cost:
+    """What the workload costs on the device, operation by operation.
+
+    `library` "best" takes the fastest of the device's libraries for each product. `dtype` "auto" takes the device's
+    type of the operands' width; a named type prices the same operations with values of its width.
+    Raises `UserError` for a library or type that the device doesn't have.
+    """
+    total = Cost()
+    for op in workload:
+        total += price_op(op, device, library=library, dtype=dtype)
+    return total
+
+
+def price_op(op: Op, device: Device, *, library: str = "best", dtype: str = "auto") -> Cost:
+    """What one operation costs on the device."""
+    if isinstance(op, Elementwise):
+        return _cost(price_elementwise(device, op, ""))
+    used = type_of(device, op.a.bits) if dtype == "auto" else dtype
+    device.peak(used)
+    return _cost(price_gemm(device.engine, device, with_bits(op, DTYPE_BITS[used]), used, library))
+
+
+def type_of(device: Device, bits: int) -> str:
+    """The device's type for values of `bits`. Raises `UserError` when it has none."""
+    for name in PREFERRED:
+        if DTYPE_BITS[name] == bits and name in device.peaks:
+            return name
+    raise UserError(f"{device.name}: no {bits}-bit type (dtypes: {', '.join(device.peaks)}); pass dtype or bits")
+
+
+def bound_of(launch_s: float, compute_s: float, memory_s: float) -> str:
+    """The largest part of the time: "launch", "compute" or "memory"; "" when there is none."""
+    parts = {"compute": compute_s, "memory": memory_s, "launch": launch_s}
+    largest = max(parts, key=parts.__getitem__)
+    return largest if parts[largest] > 0 else ""
+
+
+def _cost(estimate: Estimate) -> Cost:
+    launch, compute, memory, tail = (float(part) for part in estimate.time)
+    return Cost(
+        estimate.seconds,
+        estimate.joules,
+        estimate.bytes,
+        estimate.flops,
+        bound_of(launch, compute, memory),
+        estimate.library,
+        estimate.dtype,
+        launch,
+        compute,
+        memory,
+        tail,
+    )
+
+
+def _joined(a: str, b: str) -> str:
+    """Names of both sides, each once, in alphabetical order."""
+    names = {name for side in (a, b) for name in side.split(" + ") if name}
+    return " + ".join(sorted(names))

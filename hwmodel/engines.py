@@ -1,0 +1,158 @@
+"""The price of one operation on each kind of engine."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import singledispatch
+
+from hwmodel.device import Device, Engine, MatrixEngine, Processor, SystolicArray, TensorCore
+from hwmodel.energy import accelerator_joules, processor_joules
+from hwmodel.errors import UserError
+from hwmodel.execution import (
+    Execution,
+    dense_execution,
+    groups_execution,
+    hardware_execution,
+    unstructured_execution,
+)
+from hwmodel.libraries import Library, constants_of, library_named
+from hwmodel.matrix_engine import engine_cycles, expected_imbalance
+from hwmodel.processor import Machine, Seconds, Work, product_seconds
+from hwmodel.stc import PATTERNS as STC_PATTERNS
+from hwmodel.stc import core_cycles, core_words
+from hwmodel.systolic import systolic_cycles
+from hwmodel.workload import Elementwise, Gemm
+
+FUSED = ("bias",)
+"""Kinds of pointwise operation that a product's kernel does on its way out, at no cost of their own."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The price of one operation, with the parts of its time."""
+
+    time: Seconds
+    joules: float
+    bytes: float
+    flops: float
+    library: str
+    dtype: str
+
+    @property
+    def seconds(self) -> float:
+        """Time in all."""
+        return float(self.time.total)
+
+
+@singledispatch
+def price_gemm(engine: Engine, device: Device, gemm: Gemm, dtype: str, library: str) -> Estimate:  # noqa: ARG001 (the signature of every case below)
+    """The price of a product on a device with that engine; `library` is "best" or a name."""
+    raise TypeError(f"{type(engine).__name__} is not an engine")
+
+
+@price_gemm.register
+def _(engine: Processor, device: Device, gemm: Gemm, dtype: str, library: str) -> Estimate:
+    if library != "best" and library not in device.libraries:
+        raise UserError(f"{device.name}: no library {library} (libraries: {', '.join(device.libraries)})")
+    dense = next(name for name in device.libraries if library_named(name).kind == "dense")
+    runs = {name: _execution(device, gemm, dtype, library_named(name)) for name in device.libraries}
+    names = [name for name, run in runs.items() if not run.is_dense and library in ("best", name)]
+    if library == "best" or not names:
+        names.append(dense)
+    estimates = [_on_processor(engine, device, gemm, runs[name], (library_named(name), dtype)) for name in names]
+    return min(estimates, key=lambda estimate: estimate.seconds)
+
+
+def _on_processor(
+    engine: Processor, device: Device, gemm: Gemm, run: Execution, kernel: tuple[Library, str]
+) -> Estimate:
+    library, dtype = kernel
+    peak = device.peak(dtype).dense_flops_per_s
+    machine = Machine(engine.cores_count, peak, device.memory.bandwidth_bytes_per_s)
+    work = Work(gemm.rows, gemm.inner, gemm.cols, gemm.repeat, run.density, run.bytes)
+    time = product_seconds(work, library.tiles, machine, constants_of(library, engine))
+    flops = 2 * gemm.dense_macs * run.density
+    energy = device.memory.energy_j_per_byte
+    joules = processor_joules(time.total, flops / peak, run.bytes, device.power_w, energy)
+    return Estimate(time, float(joules), run.bytes, flops, library.name, dtype)
+
+
+def _execution(device: Device, gemm: Gemm, dtype: str, library: Library) -> Execution:
+    if library.kind == "hardware":
+        peak = device.peak(dtype)
+        return hardware_execution(gemm, (peak.pattern,) if peak.is_sparse else ())
+    if library.kind == "unstructured":
+        return unstructured_execution(gemm)
+    if library.kind == "groups":
+        return groups_execution(gemm, device.axes)
+    return dense_execution(gemm)
+
+
+@price_gemm.register
+def _(engine: SystolicArray, device: Device, gemm: Gemm, dtype: str, library: str) -> Estimate:
+    run = hardware_execution(gemm, engine.patterns)
+    inner = math.ceil(gemm.inner * run.density)
+    cycles = unit_cycles(gemm, inner, engine)
+    macs = gemm.dense_macs * run.density
+    buffered = 2 * macs / engine.rows_count * gemm.a.bits / 8
+    _check_library(device, library)
+    return _accelerated(device, float(cycles) / engine.clock_hz, macs, run, (buffered, dtype))
+
+
+@price_gemm.register
+def _(engine: MatrixEngine, device: Device, gemm: Gemm, dtype: str, library: str) -> Estimate:
+    run = unstructured_execution(gemm) if engine.unstructured else hardware_execution(gemm, engine.patterns)
+    imbalance = expected_imbalance(gemm.inner, run.density, engine.lanes_count)
+    tile = (engine.tile_rows_count, engine.tile_cols_count)
+    shape = (gemm.rows, gemm.inner, gemm.cols, gemm.repeat)
+    cycles = engine_cycles(shape, run.density, tile, engine.rate_macs_per_cycle, imbalance)
+    macs = gemm.dense_macs * run.density
+    buffered = 2 * macs / engine.tile_rows_count * gemm.a.bits / 8
+    _check_library(device, library)
+    return _accelerated(device, float(cycles) / engine.clock_hz, macs, run, (buffered, dtype))
+
+
+@price_gemm.register
+def _(engine: TensorCore, device: Device, gemm: Gemm, dtype: str, library: str) -> Estimate:
+    run = hardware_execution(gemm, STC_PATTERNS)
+    shape = (gemm.rows, gemm.inner, gemm.cols, gemm.repeat)
+    cycles = core_cycles(shape, run.density)
+    macs = gemm.dense_macs * run.density
+    buffered = core_words(shape, run.density)
+    _check_library(device, library)
+    return _accelerated(device, float(cycles) / engine.clock_hz, macs, run, (buffered, dtype))
+
+
+def unit_cycles(gemm: Gemm, inner: int, engine: SystolicArray) -> float:
+    """Cycles of the slowest of the arrays, which share the products out or, where better, each product's columns."""
+    units, size = engine.units_count, (engine.rows_count, engine.cols_count, engine.dataflow)
+    by_product = -(-gemm.repeat // units) * systolic_cycles(gemm.rows, gemm.cols, inner, *size)
+    by_column = gemm.repeat * systolic_cycles(gemm.rows, -(-gemm.cols // units), inner, *size)
+    return float(min(by_product, by_column))
+
+
+def _accelerated(device: Device, compute_s: float, macs: float, run: Execution, buffer: tuple[float, str]) -> Estimate:
+    buffered, dtype = buffer
+    memory = run.bytes / device.memory.bandwidth_bytes_per_s
+    ideal = 2 * macs / device.peak(dtype).dense_flops_per_s
+    time = Seconds(0.0, compute_s, memory, max(0.0, compute_s - ideal))
+    joules = accelerator_joules(macs, run.bytes, buffered, dtype, device.memory.energy_j_per_byte)
+    return Estimate(time, joules, run.bytes, 2 * macs, device.name, dtype)
+
+
+def _check_library(device: Device, library: str) -> None:
+    """Accelerators have no choice of kernels: their name stands for the library. Raises `UserError` for another."""
+    if library not in ("best", device.name):
+        raise UserError(f"{device.name}: no library {library} (libraries: {device.name})")
+
+
+def price_elementwise(device: Device, op: Elementwise, dtype: str) -> Estimate:
+    """The price of a pointwise operation: a launch (none on accelerators) and its bytes; free where fused."""
+    if op.kind in FUSED:
+        return Estimate(Seconds(0.0, 0.0, 0.0, 0.0), 0.0, 0.0, op.flops, "", dtype)
+    moved = op.bytes_moved * op.repeat
+    launch = device.engine.launch_s * op.repeat if isinstance(device.engine, Processor) else 0.0
+    time = Seconds(launch, 0.0, moved / (0.8 * device.memory.bandwidth_bytes_per_s), 0.0)
+    joules = device.memory.energy_j_per_byte * moved
+    return Estimate(time, joules, moved, op.flops, "", dtype)
