@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import threadpoolctl
 from hwmodel.errors import UserError
 
 from .sweep import Engine
+
+ANSWER_SECONDS = 10.0
 
 
 def local(workers: int = 0, threads: int = 1) -> Engine:
@@ -37,11 +41,17 @@ def dask(cluster: str) -> Engine:
     """A running dask cluster, by the address of its scheduler or the path of its scheduler file."""
     distributed = _extra("distributed", "--cluster", "cluster")
     where = {"scheduler_file": cluster} if Path(cluster).exists() else {"address": cluster}
-    try:
-        client = distributed.Client(**where, timeout=10)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--cluster {cluster}: no dask scheduler answers ({error})") from None
-    return lambda _jobs: client.get_executor(retries=2, pure=False)
+
+    @contextmanager
+    def engine(_jobs: int) -> Iterator[Executor]:
+        try:
+            client = distributed.Client(**where, timeout=ANSWER_SECONDS)
+        except (OSError, ValueError) as error:
+            raise UserError(f"--cluster {cluster}: no dask scheduler answers ({error})") from None
+        with client, client.get_executor(retries=2, pure=False) as executor:
+            yield executor
+
+    return engine
 
 
 def slurm(folder: Path, minutes: int) -> Engine:

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from hwmodel.errors import UserError
 BOOTSTRAP_SEEDS = 20
 LEVEL = 0.05
 
+Name = TypeVar("Name", bound=Hashable)
 Verdict = Literal["supported", "contradicted", "not decided"]
 
 
@@ -114,7 +115,7 @@ def correct(comparisons: Sequence[Comparison], level: float = LEVEL) -> list[Com
     return [_corrected(c, p, level, len(comparisons)) for c, p in zip(comparisons, adjusted, strict=True)]
 
 
-def all_pairs(names: Iterable[Hashable]) -> list[tuple[Hashable, Hashable]]:
+def all_pairs(names: Iterable[Name]) -> list[tuple[Name, Name]]:
     """Every unordered pair of `names`, in their order."""
     return list(combinations(names, 2))
 

@@ -165,6 +165,10 @@ class Store:
         """Where the run of this configuration lives."""
         return RunFolder(self.root / config_hash(config))
 
+    def run(self, name: str) -> RunFolder:
+        """The run of a known name."""
+        return RunFolder(self.root / name)
+
     def folders(self) -> list[RunFolder]:
         """Every run here, in the order of their names."""
         return [RunFolder(path.parent) for path in sorted(self.root.glob("*/config.toml"))]

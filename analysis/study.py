@@ -112,15 +112,13 @@ def cells(study: Study) -> list[Cell]:
 
 
 def study_rows(study: Study, store: Store) -> pd.DataFrame:
-    """One row a finished run of the study: its task, its axes and its result."""
-    found = store.frame()
-    if found.empty:
-        return found
-    labels = pd.DataFrame([{"run": cell.name, "task": cell.task} | cell.labels for cell in cells(study)])
-    results = found[[c for c in found.columns if not str(c).startswith("config.")]].drop(
-        columns=labels.columns, errors="ignore"
-    )
-    return labels.merge(results.assign(run=found["run"]), on="run", how="inner")
+    """One row a finished run of the study: task, axes and result. Raises `UserError` where there is none."""
+    labels = [{"run": cell.name, "task": cell.task} | cell.labels for cell in cells(study)]
+    done = {record.name: record.result for record in store.records() if record.state == "done"}
+    rows = pd.DataFrame([done[label["run"]] | label for label in labels if label["run"] in done])
+    if rows.empty:
+        raise UserError(f"{store.root}: no run of the study has finished")
+    return rows
 
 
 def select(rows: pd.DataFrame, condition: Mapping[str, Any]) -> pd.DataFrame:

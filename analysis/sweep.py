@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from .store import RunFolder, State, Store, config_hash
 
 Config = Mapping[str, Any]
 Work = Callable[[dict[str, Any], RunFolder], dict[str, Any]]
-Engine = Callable[[int], Executor]
+Engine = Callable[[int], AbstractContextManager[Executor]]
 
 
 @dataclass(frozen=True)

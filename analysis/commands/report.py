@@ -1,0 +1,40 @@
+"""`nmsim report`: the page of a folder of runs, at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from hwmodel.device import load_device
+
+from ..drive import opened
+from ..report import answer_lines, columns, gather, write
+from ..store import Store
+from ..study import Study
+from ..terminal import show_lines, show_table
+
+DEFAULT_DEVICES = ("v100", "a100", "vegeta", "cpu")
+
+
+def report(runs: Path, /, *, device: tuple[str, ...] = DEFAULT_DEVICES) -> None:
+    """Write one self-contained HTML page from a folder of runs, while they run or afterwards.
+
+    Args:
+        runs: The folder that `nmsim demo`, `sweep`, `study` or `train` wrote.
+        device: Devices to price the results on: names, or files that end in .toml.
+    """
+    study, rows, store = opened(runs)
+    publish(study, rows, store, runs, devices=device, commands=[f"nmsim report {runs}"])
+
+
+def publish(
+    study: Study, rows: pd.DataFrame, store: Store, out: Path, *, devices: Sequence[str], commands: Sequence[str]
+) -> None:
+    """Write the page, and show its tables and its answer."""
+    findings = gather(study, rows, store, [load_device(name) for name in devices])
+    page = write(findings, out, commands=commands)
+    for f in findings.tasks:
+        show_table(f.table, columns(f), f.task.title)
+    show_lines([*answer_lines(findings), f"Report: {page}"])

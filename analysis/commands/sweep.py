@@ -1,0 +1,47 @@
+"""`nmsim sweep`: a grid of runs from a study file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..drive import default_engine, run_study
+from ..engines import dask, slurm
+from ..estimate import show_estimate
+from ..study import read_study
+from .report import DEFAULT_DEVICES, publish
+
+
+def sweep(
+    study: Path,
+    /,
+    *,
+    out: Path = Path("nmsim-study"),
+    workers: int = 0,
+    cluster: str = "",
+    slurm_minutes: int = 0,
+    dry_run: bool = False,
+    device: tuple[str, ...] = DEFAULT_DEVICES,
+) -> None:
+    """Run a grid of training runs; started again, it goes on where it stopped.
+
+    Args:
+        study: A TOML file with tasks, grids and hypotheses.
+        out: Folder of the runs and the report.
+        workers: Worker processes on this machine; as many as there are cores when 0.
+        cluster: Address or scheduler file of a dask cluster that shares this file system.
+        slurm_minutes: Run as Slurm jobs of one core, with this time limit each.
+        dry_run: Say what the study costs in hours, FLOPs and bytes on disk, and stop.
+        device: Devices to price the results on.
+    """
+    read = read_study(study)
+    if dry_run:
+        show_estimate(read)
+        return
+    if cluster:
+        engine = dask(cluster)
+    elif slurm_minutes:
+        engine = slurm(out / "slurm", slurm_minutes)
+    else:
+        engine = default_engine(workers)
+    rows, store = run_study(read, out, engine, "runs")
+    publish(read, rows, store, out, devices=device, commands=[f"nmsim sweep {study} --out {out}"])

@@ -1,0 +1,70 @@
+"""A study from its file to its rows: check every run, compile what they need, and sweep; resumable at any point."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import tomli_w
+
+from hwmodel.errors import UserError
+from hwmodel.toml import build
+from nmsim.train import Run
+
+from .engines import local
+from .progress import progress
+from .store import Store, write_safely
+from .study import Cell, Study, cells, read_study, study_rows
+from .sweep import Engine, Outcome, execute, sweep
+from .work import warm_up, work
+
+STUDY_FILE = "study.toml"
+
+
+def run_study(study: Study, out: Path, engine: Engine, title: str) -> tuple[pd.DataFrame, Store]:
+    """Run what is not done yet; a row for each finished run, and the store under `out`/runs.
+
+    Every run's table is checked and every kernel compiled before a worker starts.
+    """
+    grid = cells(study)
+    for cell in grid:
+        build(Run, cell.run, f"study, task {cell.task}")
+    store = Store.create(out / "runs")
+    write_safely(out / STUDY_FILE, tomli_w.dumps(asdict(study)).encode())
+    states = {record.name: record.state for record in store.records()}
+    waiting = [cell for cell in grid if states.get(cell.name) != "done"]
+    compile_kernels(waiting)
+    with progress(title, len(waiting)) as notify:
+        sweep(work, [cell.run for cell in waiting], store, engine, notify)
+    return study_rows(study, store), store
+
+
+def compile_kernels(grid: Sequence[Cell]) -> None:
+    """Compile, into the cache on disk, what the runs of `grid` need: a few steps of one run of each kind."""
+    kinds = {(cell.task, cell.labels["recipe"], cell.labels["pattern"]): cell for cell in grid}
+    with tempfile.TemporaryDirectory() as folder:
+        for cell in kinds.values():
+            warm_up(cell.run, Path(folder))
+
+
+def run_one(config: dict[str, object], where: str, out: Path) -> Outcome:
+    """One run in this process, into the store `out`; its mistakes are the user's."""
+    build(Run, config, where)
+    return execute(work, config, str(Store.create(out).root))
+
+
+def opened(out: Path) -> tuple[Study, pd.DataFrame, Store]:
+    """The study, rows and store that `run_study` left in `out`."""
+    if not (out / STUDY_FILE).exists():
+        raise UserError(f"{out}: holds no {STUDY_FILE}; name the folder that nmsim demo, sweep or study wrote")
+    study = read_study(out / STUDY_FILE)
+    store = Store.open(out / "runs")
+    return study, study_rows(study, store), store
+
+
+def default_engine(workers: int) -> Engine:
+    """Worker processes on this machine, one thread each."""
+    return local(workers, threads=1)

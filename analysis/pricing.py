@@ -1,0 +1,114 @@
+"""What a run costs, from the plans it really followed: FLOPs, bytes, and modelled time and energy on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import pandas as pd
+from hwmodel.cost import price
+
+from hwmodel.device import Device
+from hwmodel.footprint import matrix_bytes
+from hwmodel.networks import NetworkConfig, inference, parameters, train_step, weights
+from hwmodel.pattern import DENSE
+from hwmodel.workload import Plan, SitePlan, Workload
+
+VALUE_BITS = 32
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Consecutive training steps that followed one plan."""
+
+    steps: int
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training run as the cost model sees it: the network, examples a step, tokens an example, and its phases."""
+
+    network: NetworkConfig
+    batch: int
+    phases: tuple[Phase, ...]
+
+    @property
+    def final(self) -> Plan:
+        """The plan of the last step, which inference follows."""
+        return self.phases[-1].plan
+
+    def training(self) -> Workload:
+        """Every operation of the run."""
+        return self._steps(self.phases)
+
+    def dense_training(self) -> Workload:
+        """The same number of steps without sparsity."""
+        return self._steps([Phase(sum(phase.steps for phase in self.phases), Plan())])
+
+    def inference(self, batch: int = 1) -> Workload:
+        """One inference of `batch` examples by the final model."""
+        return inference(self.network, batch, tokens=self.network.tokens, plan=self.final)
+
+    def stored_bytes(self) -> int:
+        """Bytes of the final model's parameters: sparse weights as values with positions, the rest dense."""
+        shapes = weights(self.network)
+        dense = parameters(self.network) - sum(prod(shapes[site]) for site in self.final.sites)
+        sparse = (
+            matrix_bytes(*shapes[site], plan.fprop, VALUE_BITS, "index", axis=plan.axis)
+            for site, plan in self.final.sites.items()
+        )
+        return dense * VALUE_BITS // 8 + sum(sparse)
+
+    def _steps(self, phases: Sequence[Phase]) -> Workload:
+        parts = (train_step(self.network, self.batch, p.plan, tokens=self.network.tokens) * p.steps for p in phases)
+        return sum(parts, Workload())
+
+
+def training_flops(job: Job) -> dict[str, float]:
+    """FLOPs of the run's matrix products under three accounts of the backward pass, beside what really ran.
+
+    `ran`: the operands that ran. `forward_sparse`: both backward products dense. `forward_and_dgrad_sparse`: the input
+    gradient uses the forward mask. `half`: half of a dense step and half of one scaled by the inference ratio, the
+    account that fits figure 4b of arXiv 2402.04744.
+    """
+    forward = _changed(job, lambda site: replace(site, dgrad=DENSE))
+    both = _changed(job, lambda site: replace(site, dgrad=site.fprop, dgrad_axis=site.axis))
+    dense_step = _gemm_flops(job.dense_training()) / sum(p.steps for p in job.phases)
+    dense_inference = _gemm_flops(replace(job, phases=(Phase(1, Plan()),)).inference())
+    ratios = ((p.steps, _gemm_flops(replace(job, phases=(p,)).inference()) / dense_inference) for p in job.phases)
+    return {
+        "ran": _gemm_flops(job.training()),
+        "forward_sparse": _gemm_flops(forward.training()),
+        "forward_and_dgrad_sparse": _gemm_flops(both.training()),
+        "half": sum(steps * dense_step * (1 + ratio) / 2 for steps, ratio in ratios),
+    }
+
+
+def device_rows(job: Job, devices: Sequence[Device]) -> pd.DataFrame:
+    """Modelled cost of one training run and of one inference on each device: seconds, joules, bytes moved, bound."""
+    rows = []
+    for device in devices:
+        for what, workload in (("training", job.training()), ("inference", job.inference())):
+            cost = price(workload, device)
+            rows.append(
+                {
+                    "device": device.name,
+                    "what": what,
+                    "time_s": cost.seconds,
+                    "energy_j": cost.joules,
+                    "moved_bytes": cost.bytes,
+                    "bound": cost.bound,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _changed(job: Job, change: Callable[[SitePlan], SitePlan]) -> Job:
+    phases = (Phase(p.steps, Plan({name: change(site) for name, site in p.plan.sites.items()})) for p in job.phases)
+    return replace(job, phases=tuple(phases))
+
+
+def _gemm_flops(workload: Workload) -> float:
+    return sum(gemm.flops for gemm in workload.gemms)
