@@ -37,6 +37,7 @@ __all__ = [
     "parameters",
     "plan_of",
     "train_step",
+    "training_run",
     "weights",
 ]
 
@@ -76,6 +77,16 @@ def train_step(config: NetworkConfig, batch: int, plan: Plan = ALL_DENSE, *, tok
     forward = [op for node in parts for op in node.fprop(plan, bits)]
     backward = [op for node in reversed(parts) for op in node.backward(plan, bits)]
     return Workload((*_sparsify(parts, plan, bits), *forward, *_loss(parts, bits), *backward, *_update(parts)))
+
+
+def training_run(config: NetworkConfig, batch: int, plans: Iterable[Plan], *, tokens: int, bits: int = 32) -> Workload:
+    """The operations of a whole run that followed `plans`, one a step: each distinct plan's step, repeated."""
+    counted: dict[tuple[frozenset[tuple[str, SitePlan]], frozenset[str]], tuple[Plan, int]] = {}
+    for plan in plans:
+        key = (frozenset(plan.sites.items()), plan.refreshed)
+        counted[key] = (plan, counted.get(key, (plan, 0))[1] + 1)
+    steps = (train_step(config, batch, plan, tokens=tokens, bits=bits) * times for plan, times in counted.values())
+    return Workload(tuple(op for step in steps for op in step))
 
 
 def parameters(config: NetworkConfig) -> int:
