@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt
@@ -26,6 +27,8 @@ class NMMatrix:
     pattern: Pattern
     shape: tuple[int, int]
     axis: int = 1
+    index_layouts: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    value_layouts: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "axis", self.axis % 2)

@@ -12,7 +12,11 @@ from jaxtyping import Float
 
 from hwmodel.errors import UserError
 from hwmodel.workload import Gemm, Operand, Phase
+from nmsim import layouts
 from nmsim.compressed import NMMatrix, compress, decompress
+from nmsim.kernels import host, products
+from nmsim.kernels.scratch import scratch
+from nmsim.kernels.threads import split
 
 Weight = Float[np.ndarray, "d_out d_in"] | NMMatrix
 
@@ -58,10 +62,13 @@ def fprop(
     """Forward product of a linear layer, y = x @ w.T + bias."""
     w = _runnable(w)
     _check_inner(site, "x", x.shape[1], "d_in", w.shape[1])
-    y = x @ w.T if isinstance(w, np.ndarray) else _compressed(x, w, reduced=1)
+    if isinstance(w, NMMatrix):
+        y = _compressed(x, w, bias, reduced=1)
+    else:
+        y = x @ w.T
+        if bias is not None:
+            y += bias
     _note(site, "fprop", _operand(x), _operand(w).transposed(), _operand(y))
-    if bias is not None:
-        y += bias
     return y
 
 
@@ -69,7 +76,7 @@ def dgrad(dy: Float[np.ndarray, "t d_out"], w: Weight, *, site: str = "") -> Flo
     """Gradient of a linear layer's loss with respect to its input, dx = dy @ w."""
     w = _runnable(w)
     _check_inner(site, "dy", dy.shape[1], "d_out", w.shape[0])
-    dx = dy @ w if isinstance(w, np.ndarray) else _compressed(dy, w, reduced=0)
+    dx = dy @ w if isinstance(w, np.ndarray) else _compressed(dy, w, None, reduced=0)
     _note(site, "dgrad", _operand(dy), _operand(w), _operand(dx))
     return dx
 
@@ -124,21 +131,47 @@ def _check_inner(site: str, name: str, got: int, what: str, expected: int) -> No
         )
 
 
-def _compressed(x: np.ndarray, w: NMMatrix, *, reduced: int) -> np.ndarray:
-    """x times `w`, summed over axis `reduced` of `w`."""
-    from nmsim.kernels import plain
+def _compressed(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, reduced: int) -> np.ndarray:
+    """The product of x and `w`, summed over axis `reduced` of `w`."""
+    x = _canonical(x, w.dtype)
+    outputs = w.shape[1 - reduced]
+    nothing = np.zeros(outputs, w.dtype)
+    bias = nothing if bias is None else _canonical(bias, w.dtype)
+    out = np.empty((x.shape[0], outputs), w.dtype)
+    tile = layouts.tile_for(x.shape[0], w.pattern.density, w.dtype.itemsize, host.vector_bytes())
+    if w.axis == reduced:
+        lists, add = layouts.even_lists(w, tile), products.even_lists(*tile)
+    else:
+        lists, add = layouts.uneven_lists(w, tile), products.uneven_lists(*tile)
+    kernel = products.multiplier(add, tile.vectors, tile.width)
+    room = (lists.blocks.depth + 1) * tile.tokens
 
-    x = np.ascontiguousarray(x, dtype=w.dtype)
-    out = np.zeros((x.shape[0], w.shape[1 - reduced]), w.dtype)
-    kernel = plain.gather if w.axis == reduced else plain.scatter
-    kernel(out, x, w.values, w.indices, w.pattern.m, 0, x.shape[0])
+    def run(lo: int, hi: int) -> None:
+        held = scratch(room + lists.blocks.height * tile.tokens, w.dtype)
+        kernel(out, x, bias, nothing, lists, lists.blocks, held[:room], held[room:], lo, hi)
+
+    split(run, x.shape[0], tile.tokens)
     return out
 
 
 def _kept_gradient(dy: np.ndarray, x: np.ndarray, like: NMMatrix) -> NMMatrix:
-    from nmsim.kernels import plain
+    a, b = (_canonical(v, like.dtype) for v in ((dy, x) if like.axis == 1 else (x, dy)))
+    tile = layouts.tile_for(a.shape[0], 1.0, like.dtype.itemsize, host.vector_bytes())
+    lists = layouts.even_lists(like, tile, 16)
+    out = np.zeros(like.values.size, like.dtype)
+    kernel = products.dotter(tile.vectors, tile.width)
+    room = (lists.blocks.depth + 1) * tile.tokens
 
-    out = np.zeros(like.values.shape, like.dtype)
-    a, b = (np.ascontiguousarray(v, dtype=like.dtype) for v in ((dy, x) if like.axis == 1 else (x, dy)))
-    plain.kept_products(out, a, b, like.indices, like.pattern.m, 0, out.shape[0])
-    return NMMatrix(out, like.indices, like.pattern, like.shape, like.axis)
+    def run(lo: int, hi: int) -> None:
+        held = scratch(room + lists.blocks.height * tile.tokens, like.dtype)
+        kernel(out, a, b, lists.index, lists.cuts, lists.stride, lists.blocks, held[:room], held[room:], lo, hi)
+
+    split(run, like.values.shape[0], 16)
+    return NMMatrix(out.reshape(like.values.shape), like.indices, like.pattern, like.shape, like.axis)
+
+
+def _canonical(a: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A read-only view (or copy) of one kind, so that every kernel is compiled once a type."""
+    view = np.require(a, dtype, ["C", "A"]).view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,107 @@
+"""Derived index layouts of compressed matrices; `nmsim.layouts` says what they are for."""
+
+from nmsim.kernels.jit import njit
+
+
+@njit
+def panel_rows(index, indices, m, depth, lo, hi):
+    """index[r, g n + s]: the panel row of each slot, its position less its chunk's first; padding is row `depth`."""
+    _, groups, n = indices.shape
+    for r in range(lo, hi):
+        for g in range(groups):
+            base = g * m % depth
+            for s in range(n):
+                place = indices[r, g, s]
+                index[r, g * n + s] = base + place if place < m else depth
+
+
+@njit
+def count_lists(counts, indices, m, r0, r1, g0, g1):
+    """counts[c]: the kept weights of column g0 m + c in lines r0:r1, for the columns of groups g0:g1."""
+    counts[:] = 0
+    for r in range(r0, r1):
+        for g in range(g0, g1):
+            for s in range(indices.shape[2]):
+                if indices[r, g, s] < m:
+                    counts[(g - g0) * m + indices[r, g, s]] += 1
+
+
+@njit
+def sort_columns(order, ends, counts):
+    """order: columns by falling count, ties in order. `ends` is scratch of at least max(counts) + 2 elements."""
+    ends[:] = 0
+    for c in range(counts.size):
+        ends[counts[c]] += 1
+    total = 0
+    for count in range(ends.size - 1, -1, -1):
+        ends[count], total = total, total + ends[count]
+    for c in range(counts.size):
+        order[ends[counts[c]]] = c
+        ends[counts[c]] += 1
+
+
+@njit
+def place_sets(sets, j, targets, at, order, counts, rows, first):
+    """Cut sorted columns into sets of `rows` (the rest alone), each as long as its longest list; returns (j, first)."""
+    c = 0
+    while c < order.size and counts[order[c]] > 0:
+        size = rows if c + rows <= order.size else 1
+        sets[j, 0], sets[j, 1], sets[j, 2], sets[j, 3] = first, counts[order[c]], at + c, size
+        first += size * counts[order[c]]
+        c += size
+        j += 1
+    targets[at : at + order.size] = order
+    return j, first
+
+
+@njit
+def fill_lists(source, index, cursor, sets, targets, lo, hi, indices, m, r0, r1, g0, g1, row):
+    """Write the lists of sets lo:hi: where each weight comes from in the values, and its panel row from `row` on."""
+    groups, n = indices.shape[1], indices.shape[2]
+    for j in range(lo, hi):
+        for i in range(sets[j, 3]):
+            cursor[targets[sets[j, 2] + i]] = sets[j, 0] + i * sets[j, 1]
+    for r in range(r0, r1):
+        for g in range(g0, g1):
+            for s in range(n):
+                if indices[r, g, s] < m:
+                    c = (g - g0) * m + indices[r, g, s]
+                    source[cursor[c]] = (r * groups + g) * n + s
+                    index[cursor[c]] = row + r - r0
+                    cursor[c] += 1
+
+
+@njit
+def build_lists(bounds, sets, targets, source, index, indices, m, rows, lines, depth, height, scratch):
+    """Lists by column of a matrix compressed by line, block after block; returns the slots used.
+
+    With an empty `source` only `bounds`, `sets` and `targets` are written, which tells how much room the lists need.
+    """
+    counts, ends, order, cursor = scratch
+    total_lines, groups = indices.shape[0], indices.shape[1]
+    j, at, first = 0, 0, 0
+    for high in range(bounds.shape[0]):
+        g0, g1 = high * height // m, min((high + 1) * height // m, groups)
+        columns = (g1 - g0) * m
+        for chunk in range(bounds.shape[1]):
+            for block in range(bounds.shape[2] - 1):
+                r0 = min(chunk * depth + block * lines, total_lines)
+                r1 = min(r0 + lines, min((chunk + 1) * depth, total_lines))
+                bounds[high, chunk, block] = j
+                count_lists(counts[:columns], indices, m, r0, r1, g0, g1)
+                sort_columns(order[:columns], ends, counts[:columns])
+                start = j
+                j, first = place_sets(sets, j, targets, at, order[:columns], counts, rows, first)
+                if source.size:
+                    row = block * lines
+                    fill_lists(source, index, cursor, sets, targets, start, j, indices, m, r0, r1, g0, g1, row)
+                at += columns
+            bounds[high, chunk, bounds.shape[2] - 1] = j
+    return first
+
+
+@njit
+def gather_values(out, values, source, lo, hi):
+    """out[i] = values[source[i]], and 0 where `source` is negative (padding)."""
+    for i in range(lo, hi):
+        out[i] = values[source[i]] if source[i] >= 0 else 0

@@ -1,0 +1,118 @@
+"""Products of a sparse matrix with many tokens: lists of kept weights against panels of tokens.
+
+A list holds the kept weights of one output, and their rows in the panel, within one block of the reduction that the
+first cache holds. Lists run a few at a time, so that their sums stay in registers. `nmsim.layouts` says what the fields
+of `lists` are; the scratch memory `panel` and `acc` is aligned to a vector.
+"""
+
+from functools import cache
+
+from nmsim.kernels import simd
+from nmsim.kernels.jit import njit
+from nmsim.kernels.panels import packing
+
+
+@cache
+def even_lists(rows, vectors, width):
+    """Add the lists of outputs o0:o1 in one block, all of one length (groups along the reduction)."""
+
+    @njit
+    def add(acc, panel, lists, o0, o1, high, chunk, block):
+        _, index, values, targets, cuts, stride = lists
+        first, count = cuts[chunk, block], cuts[chunk, block + 1] - cuts[chunk, block]
+        paired = o0 + (o1 - o0) // rows * rows
+        if count > 0:
+            for o in range(o0, paired, rows):
+                at = o * stride + first
+                simd.add_lists(acc, targets, o - o0, panel, values, index, at, stride, count, rows, vectors, width)
+            for o in range(paired, o1):
+                at = o * stride + first
+                simd.add_lists(acc, targets, o - o0, panel, values, index, at, stride, count, 1, vectors, width)
+
+    return add
+
+
+@cache
+def uneven_lists(rows, vectors, width):
+    """Add the lists of one block of outputs in one block of the reduction, in sets of equal length."""
+
+    @njit
+    def add(acc, panel, lists, o0, o1, high, chunk, block):
+        _, index, values, targets, bounds, sets = lists
+        for j in range(bounds[high, chunk, block], bounds[high, chunk, block + 1]):
+            first, count, target = sets[j, 0], sets[j, 1], sets[j, 2]
+            if sets[j, 3] == rows:
+                simd.add_lists(acc, targets, target, panel, values, index, first, count, count, rows, vectors, width)
+            else:
+                simd.add_lists(acc, targets, target, panel, values, index, first, count, count, 1, vectors, width)
+
+    return add
+
+
+@cache
+def multiplier(add_block, vectors, width):
+    """The kernel out[t, o] = sum over the lists of o of value * x[t, index] + bias[o], for tokens lo:hi."""
+    tile = vectors * width
+    pack, unpack = packing(width, tile)
+
+    @njit
+    def multiply(out, x, bias, nothing, lists, blocks, panel, acc, lo, hi):
+        chunks, chunk_blocks, depth, height = blocks
+        outputs, inner = out.shape[1], x.shape[1]
+        panel[depth * tile : (depth + 1) * tile] = 0
+        for t0 in range(lo, hi, tile):
+            t1 = min(t0 + tile, hi)
+            for chunk in range(chunks):
+                pack(panel, x, t0, t1, chunk * depth, min((chunk + 1) * depth, inner))
+                shift = bias if chunk == chunks - 1 else nothing
+                for o0 in range(0, outputs, height):
+                    o1 = min(o0 + height, outputs)
+                    if chunk == 0:
+                        acc[: (o1 - o0) * tile] = 0
+                    else:
+                        pack(acc, out, t0, t1, o0, o1)
+                    for block in range(chunk_blocks):
+                        add_block(acc, panel, lists, o0, o1, o0 // height, chunk, block)
+                    unpack(out, acc, shift, t0, t1, o0, o1)
+
+    return multiply
+
+
+@cache
+def dotter(vectors, width):
+    """The kernel out[r, s] += sum over t of a[t, r] * b[t, index[r, s]], for lines lo:hi of the sparse result."""
+    tile = vectors * width
+    few = max(1, width // 4)
+    pack, _ = packing(width, tile)
+
+    @njit
+    def add_line(out, first, last, a, row, b, index):
+        s = first
+        while s + width <= last:
+            simd.add_dots(out, s, a, row, b, index, s, width, vectors, width)
+            s += width
+        while s + few <= last:
+            simd.add_dots(out, s, a, row, b, index, s, few, vectors, width)
+            s += few
+        while s < last:
+            simd.add_dots(out, s, a, row, b, index, s, 1, vectors, width)
+            s += 1
+
+    @njit
+    def multiply(out, a, b, index, cuts, stride, blocks, panel, acc, lo, hi):
+        chunks, chunk_blocks, depth, height = blocks
+        inner = b.shape[1]
+        panel[depth * tile : (depth + 1) * tile] = 0
+        for t0 in range(0, a.shape[0], tile):
+            t1 = min(t0 + tile, a.shape[0])
+            for chunk in range(chunks):
+                pack(panel, b, t0, t1, chunk * depth, min((chunk + 1) * depth, inner))
+                for r0 in range(lo, hi, height):
+                    r1 = min(r0 + height, hi)
+                    pack(acc, a, t0, t1, r0, r1)
+                    for block in range(chunk_blocks):
+                        for r in range(r0, r1):
+                            first, last = r * stride + cuts[chunk, block], r * stride + cuts[chunk, block + 1]
+                            add_line(out, first, last, acc, r - r0, panel, index)
+
+    return multiply

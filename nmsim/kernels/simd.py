@@ -1,0 +1,228 @@
+"""Vector code written as LLVM operations: what plain loops did not keep in registers.
+
+Every intrinsic here takes `width`, the lanes of a vector, and its tile sizes as compile-time constants, so that one
+description serves AVX-512, AVX2 and NEON. A panel is a matrix [rows, tile] of tokens side by side, aligned to a vector.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
+
+
+class _Code:
+    """The few vector operations that the intrinsics are written in, for one element type and width."""
+
+    def __init__(self, context, builder, element, width):
+        self.context, self.builder, self.width = context, builder, width
+        self.scalar = context.get_value_type(element)
+        self.vector = ir.VectorType(self.scalar, width)
+        self.bytes = element.bitwidth // 8
+        name = f"llvm.fma.v{width}f{element.bitwidth}"
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        self.fused = cgutils.get_or_insert_function(builder.module, kind, name)
+
+    def data(self, array_type, value):
+        """Address of the first element of an array argument."""
+        return self.context.make_array(array_type)(self.context, self.builder, value).data
+
+    def at(self, base, *terms):
+        """Address of element sum(terms) of `base`."""
+        index = terms[0]
+        for term in terms[1:]:
+            index = self.builder.add(index, term)
+        return self.builder.gep(base, [index])
+
+    def load(self, address, aligned):
+        """One vector from `address`."""
+        pointer = self.builder.bitcast(address, self.vector.as_pointer())
+        return self.builder.load(pointer, align=self.bytes * (self.width if aligned else 1))
+
+    def store(self, value, address, aligned):
+        """One vector to `address`."""
+        pointer = self.builder.bitcast(address, self.vector.as_pointer())
+        self.builder.store(value, pointer, align=self.bytes * (self.width if aligned else 1))
+
+    def splat(self, value):
+        """A vector with `value` in every lane."""
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        one = self.builder.insert_element(undefined, value, INT32(0))
+        return self.shuffle(one, undefined, [0] * self.width)
+
+    def shuffle(self, a, b, lanes):
+        """The chosen lanes of the pair (a, b)."""
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, len(lanes)), lanes))
+
+    def fma(self, a, b, c):
+        """a * b + c, rounded once."""
+        return self.builder.call(self.fused, [a, b, c])
+
+    def wide(self, value):
+        """An unsigned index as a 64-bit integer."""
+        return self.builder.zext(value, INT64) if value.type.width < 64 else value
+
+    def transposed(self, vectors):
+        """The square of lanes exchanged with vectors: swap halves of ever smaller squares (Eklundh 1972)."""
+        vectors, half = list(vectors), self.width // 2
+        lanes = range(self.width)
+        while half:
+            low = [lane if not lane & half else self.width + lane - half for lane in lanes]
+            high = [lane + half if not lane & half else self.width + lane for lane in lanes]
+            for i in lanes:
+                if not i & half:
+                    a, b = vectors[i], vectors[i + half]
+                    vectors[i], vectors[i + half] = self.shuffle(a, b, low), self.shuffle(a, b, high)
+            half //= 2
+        return vectors
+
+
+def _signature(*arguments):
+    """The intrinsic's signature: arrays and constants as they are, every other number a 64-bit integer."""
+    kept = types.Array, types.Literal
+    return types.void(*(a if isinstance(a, kept) else types.int64 for a in arguments))
+
+
+def _loop(builder, count, initial):
+    """Begin a loop of `count` >= 1 turns with carried vectors; returns (counter, carried, finish(new values))."""
+    before, body = builder.block, builder.append_basic_block("turn")
+    builder.branch(body)
+    builder.position_at_end(body)
+    counter = builder.phi(INT64)
+    counter.add_incoming(INT64(0), before)
+    carried = [builder.phi(value.type) for value in initial]
+    for phi, value in zip(carried, initial, strict=True):
+        phi.add_incoming(value, before)
+
+    def finish(values):
+        following = builder.add(counter, INT64(1))
+        counter.add_incoming(following, builder.block)
+        for phi, value in zip(carried, values, strict=True):
+            phi.add_incoming(value, builder.block)
+        after = builder.append_basic_block("done")
+        builder.cbranch(builder.icmp_signed("<", following, count), body, after)
+        builder.position_at_end(after)
+
+    return counter, carried, finish
+
+
+@intrinsic(prefer_literal=True)
+def add_lists(typing, acc, targets, target, panel, values, index, first, stride, count, rows, vectors, width):
+    """acc[targets[target + r]] += sum over s of values[first + r stride + s] * panel[index[first + r stride + s]].
+
+    For `rows` lists r of `count` >= 1 slots each; a panel row is `vectors` vectors. One broadcast, `vectors` fused
+    multiply-adds with the panel as their memory operand; all rows * vectors sums stay in registers.
+    """
+    signature = _signature(acc, targets, target, panel, values, index, first, stride, count, rows, vectors, width)
+    r_range, v_range = range(rows.literal_value), range(vectors.literal_value)
+    lanes = width.literal_value
+
+    def codegen(context, builder, sig, args):
+        code = _Code(context, builder, sig.args[0].dtype, lanes)
+        bases = [code.data(sig.args[i], args[i]) for i in (0, 1, 3, 4, 5)]
+        acc_at, targets_at, panel_at, values_at, index_at = bases
+        target, first, stride, count = (args[i] for i in (2, 6, 7, 8))
+        tile = INT64(lanes * len(v_range))
+        steps = [INT64(lanes * v) for v in v_range]
+        lists = [code.at(values_at, first, builder.mul(stride, INT64(r))) for r in r_range]
+        places = [code.at(index_at, first, builder.mul(stride, INT64(r))) for r in r_range]
+        sums = []
+        for r in r_range:
+            row = code.wide(builder.load(code.at(targets_at, target, INT64(r))))
+            sums += [code.at(acc_at, builder.mul(row, tile), step) for step in steps]
+        slot, carried, finish = _loop(builder, count, [code.load(a, aligned=True) for a in sums])
+        new = []
+        for r in r_range:
+            weight = code.splat(builder.load(code.at(lists[r], slot)))
+            row = builder.mul(code.wide(builder.load(code.at(places[r], slot))), tile)
+            for v in v_range:
+                x = code.load(code.at(panel_at, row, steps[v]), aligned=True)
+                new.append(code.fma(weight, x, carried[r * len(v_range) + v]))
+        finish(new)
+        for value, address in zip(new, sums, strict=True):
+            code.store(value, address, aligned=True)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def transpose_in(typing, panel, to, tile, x, start, stride, width):
+    """panel[to + i tile + j] = x[start + j stride + i] for a square of `width` by `width`."""
+    signature = _signature(panel, to, tile, x, start, stride, width)
+    lanes = width.literal_value
+
+    def codegen(context, builder, sig, args):
+        code = _Code(context, builder, sig.args[0].dtype, lanes)
+        panel_at, x_at = code.data(sig.args[0], args[0]), code.data(sig.args[3], args[3])
+        (to, tile), (start, stride) = args[1:3], args[4:6]
+        read = [code.load(code.at(x_at, start, builder.mul(stride, INT64(j))), aligned=False) for j in range(lanes)]
+        for i, vector in enumerate(code.transposed(read)):
+            code.store(vector, code.at(panel_at, to, builder.mul(tile, INT64(i))), aligned=True)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def transpose_out(typing, out, to, stride, panel, start, tile, bias, at, width):
+    """out[to + j stride + i] = panel[start + i tile + j] + bias[at + i] for a square of `width` by `width`."""
+    signature = _signature(out, to, stride, panel, start, tile, bias, at, width)
+    lanes = width.literal_value
+
+    def codegen(context, builder, sig, args):
+        code = _Code(context, builder, sig.args[0].dtype, lanes)
+        out_at, panel_at, bias_at = (code.data(sig.args[i], args[i]) for i in (0, 3, 6))
+        (to, stride), (start, tile), at = args[1:3], args[4:6], args[7]
+        shift = code.load(code.at(bias_at, at), aligned=False)
+        read = [code.load(code.at(panel_at, start, builder.mul(tile, INT64(i))), aligned=True) for i in range(lanes)]
+        for j, vector in enumerate(code.transposed(read)):
+            address = code.at(out_at, to, builder.mul(stride, INT64(j)))
+            code.store(builder.fadd(vector, shift), address, aligned=False)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def add_dots(typing, out, to, a, row, b, index, first, slots, vectors, width):
+    """out[to + s] += a[row] . b[index[first + s]] for `slots` slots s; rows of both panels are `vectors` vectors."""
+    signature = _signature(out, to, a, row, b, index, first, slots, vectors, width)
+    s_range, v_range, lanes = range(slots.literal_value), range(vectors.literal_value), width.literal_value
+
+    def codegen(context, builder, sig, args):
+        code = _Code(context, builder, sig.args[0].dtype, lanes)
+        out_at, a_at, b_at, index_at = (code.data(sig.args[i], args[i]) for i in (0, 2, 4, 5))
+        to, row, first = args[1], args[3], args[6]
+        tile = INT64(lanes * len(v_range))
+        steps = [INT64(lanes * v) for v in v_range]
+        left = [code.load(code.at(a_at, builder.mul(row, tile), step), aligned=True) for step in steps]
+        sums = []
+        for s in s_range:
+            place = builder.mul(code.wide(builder.load(code.at(index_at, first, INT64(s)))), tile)
+            right = [code.load(code.at(b_at, place, step), aligned=True) for step in steps]
+            total = builder.fmul(left[0], right[0])
+            for v in v_range[1:]:
+                total = code.fma(left[v], right[v], total)
+            sums.append(total)
+        totals = code.shuffle(_lane_sums(code, sums), ir.Constant(code.vector, ir.Undefined), list(s_range))
+        address = builder.bitcast(code.at(out_at, to), totals.type.as_pointer())
+        before = builder.load(address, align=code.bytes)
+        builder.store(builder.fadd(before, totals), address, align=code.bytes)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _lane_sums(code, vectors):
+    """One vector whose lane i is the sum of the lanes of vectors[i]: halves are exchanged and added."""
+    lanes, half = range(code.width), code.width // 2
+    while half:
+        low = [lane if not lane & half else code.width + lane - half for lane in lanes]
+        high = [lane + half if not lane & half else code.width + lane for lane in lanes]
+        middle = len(vectors) // 2
+        pairs = zip(vectors[:middle], vectors[middle:], strict=True) if half < len(vectors) else zip(vectors, vectors)
+        vectors = [code.builder.fadd(code.shuffle(a, b, low), code.shuffle(a, b, high)) for a, b in pairs]
+        half //= 2
+    return vectors[0]
