@@ -1,0 +1,84 @@
+"""`nmsim study`: the paper's claims at a scale two cores can run, the search, the scaling law and the errata."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from cyclopts import Parameter
+
+from hwmodel.errors import UserError
+
+from .. import errata as published_errata
+from .. import scaling as law
+from ..page import Column
+from ..terminal import show_lines, show_table
+
+LAW = "L(S, N, D) = (a_s (1 - S)^b_s + c_s) N^-b_n + (a_d / D)^b_d + c, arXiv 2309.08520"
+
+Json = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
+
+
+def scaling(*, points: Path | None = None, seed: int = 0, as_json: Json = False) -> None:
+    """Fit the scaling law of sparsity to the two published data sets, or to your own runs.
+
+    Args:
+        points: A CSV file of your own runs with the columns sparsity, parameters (non-zero), data, loss.
+        seed: Seed of the random starts of the fit.
+        as_json: Print JSON.
+    """
+    fits = _published_fits(seed) if points is None else [_own_fit(points, seed)]
+    if as_json:
+        _write_json(fits)
+    else:
+        columns = [
+            Column("law", "fit"),
+            *(Column(key, key.replace("_", " "), "{:.5g}") for key in fits[0] if key != "law"),
+        ]
+        show_table(pd.DataFrame(fits), columns, LAW)
+
+
+def errata(*, as_json: Json = False) -> None:
+    """List the published figures that do not follow from their own tables, each with the arithmetic.
+
+    Args:
+        as_json: Print JSON.
+    """
+    entries = published_errata.errata()
+    if as_json:
+        _write_json([asdict(entry) for entry in entries])
+        return
+    for entry in entries:
+        show_lines(
+            [entry.place, f"  printed: {entry.printed}", f"  follows: {entry.follows}", f"  {entry.arithmetic}", ""]
+        )
+
+
+def _published_fits(seed: int) -> list[dict[str, Any]]:
+    rows = []
+    for name, objective in law.OBJECTIVES.items():
+        points = law.published_points(name)
+        best = law.fit(points, objective, np.random.default_rng(seed))
+        printed = law.PUBLISHED[name]
+        rows.append({"law": f"{name}, published", **asdict(printed), "huber_loss": objective.of(printed, points)})
+        rows.append({"law": f"{name}, optimum", **asdict(best.law), "huber_loss": best.objective})
+    return rows
+
+
+def _own_fit(path: Path, seed: int) -> dict[str, Any]:
+    if not path.exists():
+        raise UserError(f"{path}: no such file; give a CSV file with the columns {', '.join(law.COLUMNS)}")
+    try:
+        best = law.fit(pd.read_csv(path), law.OBJECTIVES["t5"], np.random.default_rng(seed))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    return {"law": path.name, **asdict(best.law), "huber_loss": best.objective}
+
+
+def _write_json(rows: object) -> None:
+    sys.stdout.write(json.dumps(rows, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,34 @@
+"""`nmsim study`: the verbs that answer without training."""
+
+from __future__ import annotations
+
+import json
+
+from nmsim_analysis import scaling
+from nmsim_analysis.cli import run
+
+
+def test_scaling_prints_published_and_refitted_laws(capsys):
+    assert run(["study", "scaling", "--json"]) == 0
+    rows = {row["law"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["t5, optimum"]["huber_loss"] < 0.65 * rows["t5, published"]["huber_loss"]
+    assert set(rows) == {"vit, published", "vit, optimum", "t5, published", "t5, optimum"}
+
+
+def test_scaling_fits_points_of_ones_own(tmp_path, capsys):
+    scaling.published_points("t5").to_csv(tmp_path / "own.csv", index=False)
+    assert run(["study", "scaling", "--points", str(tmp_path / "own.csv"), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["law"] == "own.csv"
+
+
+def test_a_missing_or_unfit_file_of_points_is_a_users_mistake(tmp_path, capsys):
+    (tmp_path / "bad.csv").write_text("sparsity,loss\n0.5,1\n")
+    for name, said in (("none.csv", "no such file"), ("bad.csv", "no column parameters")):
+        assert run(["study", "scaling", "--points", str(tmp_path / name)]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_errata_print_place_and_arithmetic(capsys):
+    assert run(["study", "errata"]) == 0
+    assert "1 - 13.9016 / 23.6124 = 0.4113" in capsys.readouterr().out
