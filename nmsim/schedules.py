@@ -35,10 +35,6 @@ class Constant(Generic[T_co]):
         """`value`."""
         return self.value
 
-    def values(self) -> tuple[T_co, ...]:
-        """Every value it takes."""
-        return (self.value,)
-
 
 def _progress(step: int, steps: float) -> float:
     """Share of `steps` that is over at `step`, within [0, 1]; a length of 0 is over at once."""
@@ -128,10 +124,6 @@ class Piecewise(Generic[T_co]):
         start, schedule = next(piece for piece in reversed(self.pieces) if piece[0] <= max(step, 0))
         return schedule(step - start)
 
-    def values(self) -> tuple[T_co, ...]:
-        """Every value it takes, in order, where its pieces can tell."""
-        return _values(schedule for _, schedule in self.pieces)
-
 
 @dataclass(frozen=True)
 class Cycle(Generic[T_co]):
@@ -152,10 +144,6 @@ class Cycle(Generic[T_co]):
                 return schedule(clock)
             clock -= length
         return self.phases[-1][1](clock)
-
-    def values(self) -> tuple[T_co, ...]:
-        """Every value it takes, in order, where its phases can tell."""
-        return _values(schedule for _, schedule in self.phases)
 
 
 @dataclass(frozen=True)
@@ -205,9 +193,13 @@ def _check_interval(k: int) -> None:
         raise UserError(f"an interval of {k} steps: needs at least 1")
 
 
-def _values(schedules: Iterable[Schedule[T]]) -> tuple[T, ...]:
-    nested = [schedule.values() for schedule in schedules if isinstance(schedule, Constant | Piecewise | Cycle)]
-    return tuple(dict.fromkeys(value for values in nested for value in values))
+def values(schedule: Schedule[T]) -> tuple[T, ...]:
+    """The values that a schedule holds as constants, in order and each once; formulas give none."""
+    if isinstance(schedule, Constant):
+        return (schedule.value,)
+    parts = {Piecewise: "pieces", Cycle: "phases"}
+    nested = getattr(schedule, parts[type(schedule)]) if type(schedule) in parts else ()
+    return tuple(dict.fromkeys(value for _, part in nested for value in values(part)))
 
 
 def stages(values: Iterable[T], first: int, last: int) -> tuple[tuple[int, Constant[T]], ...]:

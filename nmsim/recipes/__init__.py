@@ -1,0 +1,18 @@
+"""Recipes: methods of sparse training as values. `RECIPES` maps a name to a function of a pattern."""
+
+from nmsim.recipes import decay, exchange, operands, pruning, straight
+from nmsim.recipes.recipe import Recipe
+from nmsim.recipes.registry import RECIPES, RecipeFunction, find, recipe
+
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "RecipeFunction",
+    "decay",
+    "exchange",
+    "find",
+    "operands",
+    "pruning",
+    "recipe",
+    "straight",
+]

@@ -1,0 +1,141 @@
+"""The registry of recipes, how one is made from a pattern and options, and where to find a user's own."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from hwmodel.errors import UserError, unknown
+from hwmodel.pattern import Pattern
+from hwmodel.toml import convert
+from nmsim.recipes.recipe import Recipe
+from nmsim.schedules import Every
+
+ENTRY_POINTS = "nmsim.recipes"
+
+
+class RecipeFunction(Protocol):
+    """Makes the recipe of a pattern for a run of `steps` steps."""
+
+    __name__: str
+    __doc__: str | None
+
+    def __call__(self, pattern: Pattern, /, *, steps: int | None = None, **options: Any) -> Recipe:
+        """The recipe."""
+        ...
+
+
+RECIPES: dict[str, RecipeFunction] = {}
+"""Every recipe of the package by its name."""
+
+
+def recipe(function: Callable[..., Recipe]) -> RecipeFunction:
+    """Turn `function(pattern, steps, *, options)` into a recipe function with checked options.
+
+    Every recipe also takes `refresh` (masks are chosen every so many steps), `freeze` (the share of the steps after
+    which the mask stays as it is) and `axis` (groups along d_in: 1, or d_out: 0).
+    """
+    name = function.__name__.rstrip("_")
+
+    @functools.wraps(function)
+    def make(pattern: Pattern, /, *, steps: int | None = None, **options: Any) -> Recipe:
+        own, common = _split(function, name, options)
+        try:
+            if own.get("dense") or own.get("fine_tune"):
+                given(steps)
+            made = function(pattern, steps, **own)
+            return replace(_adapted(made, steps, **common), name=name)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+
+    make.__name__ = name
+    return make
+
+
+def register(function: Callable[..., Recipe]) -> RecipeFunction:
+    """As `recipe`, and enter it in `RECIPES`."""
+    made = recipe(function)
+    RECIPES[made.__name__] = made
+    return made
+
+
+def _split(
+    function: Callable[..., Recipe], name: str, options: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of the function itself and those that every recipe takes, converted to their types."""
+    own = set(inspect.signature(function).parameters) - {"pattern", "steps"}
+    hints = {"refresh": int, "freeze": float, "axis": int} | typing.get_type_hints(function)
+    for option in options:
+        if option not in own | {"refresh", "freeze", "axis"}:
+            raise unknown(f"option of {name}", option, own | {"refresh", "freeze", "axis"})
+    converted = {key: convert(value, hints[key], f"{name}: {key}") for key, value in options.items()}
+    return (
+        {key: value for key, value in converted.items() if key in own},
+        {key: value for key, value in converted.items() if key not in own},
+    )
+
+
+def _adapted(
+    made: Recipe, steps: int | None, *, refresh: int | None = None, freeze: float | None = None, axis: int = 1
+) -> Recipe:
+    """The recipe with the options that every recipe takes."""
+    if axis not in (0, 1):
+        raise UserError(f"axis={axis}: groups run along d_in (1) or d_out (0)")
+    if refresh is None and freeze is None:
+        return replace(made, axis=axis)
+    if not isinstance(made.refresh, Every):
+        raise UserError("its masks are chosen at fixed steps; leave out refresh and freeze")
+    again = made.refresh if refresh is None else replace(made.refresh, k=refresh)
+    if freeze is not None:
+        again = replace(again, until=round(share(freeze, "freeze") * given(steps)))
+    return replace(made, axis=axis, refresh=again)
+
+
+def given(steps: int | None) -> int:
+    """`steps`, which a recipe with phases needs."""
+    if steps is None:
+        raise UserError("its phases are shares of the run; give steps=")
+    if steps < 1:
+        raise UserError(f"steps={steps}: needs at least 1")
+    return steps
+
+
+def share(value: float, name: str) -> float:
+    """`value`, a share of the steps."""
+    if not 0 <= value <= 1:
+        raise UserError(f"{name}={value:g}: a share of the steps lies between 0 and 1")
+    return value
+
+
+def find(name: str) -> RecipeFunction:
+    """The recipe function of a name: of this package, of an installed one (an entry point), or `file.py:function`."""
+    if name in RECIPES:
+        return RECIPES[name]
+    path, _, attribute = name.rpartition(":")
+    if path:
+        return recipe(_from_file(Path(path), attribute))
+    installed = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name in installed:
+        return recipe(installed[name].load())
+    raise unknown("recipe", name, RECIPES.keys() | installed.keys())
+
+
+def _from_file(path: Path, attribute: str) -> Callable[..., Recipe]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; a recipe of your own is named file.py:function")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path}: not a Python file; a recipe of your own is named file.py:function")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    functions = {key for key, value in vars(module).items() if inspect.isfunction(value)}
+    if attribute not in functions:
+        raise UserError(f"{path}: {unknown('function', attribute, functions)}")
+    return typing.cast("Callable[..., Recipe]", getattr(module, attribute))
