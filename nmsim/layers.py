@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from nmsim.compressed import NMMatrix
+from nmsim import functional, gemm
+from nmsim.compressed import NMMatrix, decompress
+from nmsim.functional import Normalised, Rows, Vector
 from nmsim.gemm import Weight
+from nmsim.kernels import embedding, pointwise
 
 Array = Float[np.ndarray, "..."]
 
@@ -78,3 +82,135 @@ class Layer(Protocol):
     def params(self) -> Iterator[Param]:
         """The parameters, each once."""
         ...
+
+
+@dataclass
+class Build:
+    """What layers are built with: the generator of their first weights, and the type of all arrays."""
+
+    rng: np.random.Generator
+    dtype: type[np.floating] = np.float32
+
+    def uniform(self, *shape: int) -> Array:
+        """Weights within sqrt(6 / (d_out + d_in)) of 0 (Glorot and Bengio 2010, equation 16)."""
+        limit = math.sqrt(6 / sum(shape))
+        return self.rng.uniform(-limit, limit, shape).astype(self.dtype)
+
+    def normal(self, *shape: int) -> Array:
+        """Weights with a standard deviation of 0.02, as in tables of embeddings since BERT (arXiv 1810.04805)."""
+        return (0.02 * self.rng.standard_normal(shape)).astype(self.dtype)
+
+    def constant(self, value: float, size: int) -> Vector:
+        """A vector of one value."""
+        return np.full(size, value, self.dtype)
+
+
+class Linear:
+    """y = x @ w.T + bias. `product` leaves the bias to a fused pass that follows; without a bias, it stays 0."""
+
+    def __init__(self, weight: Param, *, biased: bool, site: str = "") -> None:
+        self.site = site or weight.name
+        self.weight = weight
+        self.bias = Param(f"{self.site}.bias", np.zeros(weight.value.shape[0], weight.value.dtype))
+        self.biased = biased
+
+    @classmethod
+    def create(cls, site: str, d_in: int, d_out: int, build: Build, *, biased: bool = True) -> Linear:
+        """A layer with a weight of its own."""
+        return cls(Param(site, build.uniform(d_out, d_in)), biased=biased)
+
+    def forward(self, x: Rows) -> Rows:
+        """The product and the bias."""
+        y = self.product(x)
+        if self.biased:
+            y += self.bias.value
+        return y
+
+    def backward(self, dy: Rows) -> Rows:
+        """Gradients of the input, the weight and the bias."""
+        self._add_bias_gradient(dy)
+        return self.product_backward(dy)
+
+    def first_backward(self, dy: Rows) -> None:
+        """Gradients of weight and bias alone: the first layer of a model has no input gradient."""
+        self._add_bias_gradient(dy)
+        self.weight_backward(dy)
+
+    def product(self, x: Rows) -> Rows:
+        """The forward product alone."""
+        self._x = self.weight.x(x)
+        return gemm.fprop(self._x, self.weight.fwd, site=self.site)
+
+    def product_backward(self, dy: Rows) -> Rows:
+        """Gradients of the input and the weight."""
+        return gemm.dgrad(self.weight_backward(dy), self.weight.bwd, site=self.site)
+
+    def weight_backward(self, dy: Rows) -> Rows:
+        """Gradient of the weight; the output gradient as the products see it is returned."""
+        dy = self.weight.dy(dy)
+        dw = gemm.wgrad(dy, self._x, like=self.weight.grad_like, site=self.site)
+        self.weight.grad += dw if isinstance(dw, np.ndarray) else decompress(dw)
+        return dy
+
+    def _add_bias_gradient(self, dy: Rows) -> None:
+        if self.biased:
+            pointwise.add_columns(dy, self.bias.grad)
+
+    def params(self) -> Iterator[Param]:
+        """Weight, then bias."""
+        yield self.weight
+        if self.biased:
+            yield self.bias
+
+
+class Embedding:
+    """Rows of a table [entries, width] by token; the table may serve other layers as well."""
+
+    def __init__(self, table: Param) -> None:
+        self.table = table
+
+    def forward(self, tokens: Int[np.ndarray, " t"]) -> Rows:
+        """The row of every token."""
+        self._tokens = tokens
+        rows: Rows = self.table.value[tokens]
+        return rows
+
+    def backward(self, dy: Rows) -> None:
+        """Add every row's gradient to its token's."""
+        embedding.scatter(dy, self._tokens, self.table.grad)
+
+    def params(self) -> Iterator[Param]:
+        """The table."""
+        yield self.table
+
+
+class Norm:
+    """Layer normalisation of the residual stream, together with the sum that comes before it."""
+
+    def __init__(self, site: str, width: int, build: Build, *, biased: bool) -> None:
+        self.gain = Param(site, build.constant(1, width))
+        self.shift = Param(f"{site}.bias", build.constant(0, width))
+        self.biased = biased
+        self._saved: Normalised
+
+    def forward(self, x: Rows) -> Rows:
+        """`functional.layer_norm`."""
+        y, self._saved = functional.layer_norm(x, self.gain.value, self.shift.value)
+        return y
+
+    def forward_sum(self, x: Rows, branch: Rows, bias: Vector) -> tuple[Rows, Rows]:
+        """The sum x + branch + bias, and its normalised rows."""
+        y, self._saved = functional.add_layer_norm(x, branch, bias, self.gain.value, self.shift.value)
+        return self._saved.x, y
+
+    def backward(self, dy: Rows, dx: Rows, dbias: Vector) -> None:
+        """Add to `dx` the gradient of the sum, and to `dbias` that of the bias in it."""
+        functional.layer_norm_backward(
+            dy, self._saved, self.gain.value, dx, dgain=self.gain.grad, dshift=self.shift.grad, dbias=dbias
+        )
+
+    def params(self) -> Iterator[Param]:
+        """Gain, then shift."""
+        yield self.gain
+        if self.biased:
+            yield self.shift

@@ -1,0 +1,1 @@
+"""Models from their configs: explicit forward passes, and backward passes that are the forward read upwards."""
