@@ -86,7 +86,7 @@ class SystolicArray:
 class TensorCore:
     """A sparse tensor core in the sense of Sparseloop (arXiv 2205.05826): one design of `hwmodel.stc`."""
 
-    design: Literal["TC", "STC", "STC_flexible", "DSTC"]
+    design: Literal["TC", "STC", "STC_flexible"]
     clock_hz: float
 
 

@@ -14,16 +14,18 @@ from hwmodel.execution import (
     dense_execution,
     groups_execution,
     hardware_execution,
+    sparse_operand,
     unstructured_execution,
 )
 from hwmodel.libraries import Library, constants_of, library_named
 from hwmodel.matrix_engine import engine_cycles, expected_imbalance
+from hwmodel.pattern import Pattern
 from hwmodel.processor import Machine, Seconds, Work, product_seconds
-from hwmodel.stc import PATTERNS as STC_PATTERNS
-from hwmodel.stc import core_cycles, core_words
+from hwmodel.stc import MACS_PER_CYCLE, run
 from hwmodel.systolic import systolic_cycles
 from hwmodel.workload import Elementwise, Gemm
 
+STC_PATTERNS = (Pattern(2, 4), Pattern(2, 6), Pattern(2, 8))
 FUSED = ("bias",)
 """Kinds of pointwise operation that a product's kernel does on its way out, at no cost of their own."""
 
@@ -115,13 +117,17 @@ def _(engine: MatrixEngine, device: Device, gemm: Gemm, dtype: str, library: str
 
 @price_gemm.register
 def _(engine: TensorCore, device: Device, gemm: Gemm, dtype: str, library: str) -> Estimate:
-    run = hardware_execution(gemm, STC_PATTERNS)
-    shape = (gemm.rows, gemm.inner, gemm.cols, gemm.repeat)
-    cycles = core_cycles(shape, run.density)
-    macs = gemm.dense_macs * run.density
-    buffered = core_words(shape, run.density)
+    execution = hardware_execution(gemm, STC_PATTERNS)
+    operand = sparse_operand(gemm)
+    sizes = (operand.rows, operand.cols, gemm.rows + gemm.cols - operand.rows)
+    made = run(engine.design, *sizes, execution.density)
+    compute = gemm.repeat * made.cycles / engine.clock_hz
+    memory = execution.bytes / device.memory.bandwidth_bytes_per_s
+    ideal = gemm.repeat * made.macs / MACS_PER_CYCLE / engine.clock_hz
     _check_library(device, library)
-    return _accelerated(device, float(cycles) / engine.clock_hz, macs, run, (buffered, dtype))
+    time = Seconds(0.0, compute, memory, compute - min(compute, ideal))
+    joules = gemm.repeat * made.joules
+    return Estimate(time, joules, execution.bytes, 2 * gemm.repeat * made.macs, device.name, dtype)
 
 
 def unit_cycles(gemm: Gemm, inner: int, engine: SystolicArray) -> float:

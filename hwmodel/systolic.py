@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from hwmodel.errors import unknown
 
 DATAFLOWS = ("os", "ws", "is")
@@ -41,8 +39,3 @@ def _mapping(rows: Any, cols: Any, inner: Any, array_rows: Any, dataflow: str) -
     if dataflow == "is":
         return inner, rows, cols, 2 * array_rows
     raise unknown("dataflow", dataflow, DATAFLOWS)
-
-
-def compacted(inner: Any, density: Any) -> Any:
-    """Positions of the reduction that are left when a share `density` of each group is kept."""
-    return np.ceil(inner * density)
