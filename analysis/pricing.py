@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from itertools import groupby
 from math import prod
 
 import pandas as pd
@@ -14,6 +16,7 @@ from hwmodel.footprint import matrix_bytes
 from hwmodel.networks import NetworkConfig, inference, parameters, train_step, weights
 from hwmodel.pattern import DENSE
 from hwmodel.workload import Plan, SitePlan, Workload
+from nmsim.recipes import Recipe
 
 VALUE_BITS = 32
 
@@ -64,6 +67,19 @@ class Job:
     def _steps(self, phases: Sequence[Phase]) -> Workload:
         parts = (train_step(self.network, self.batch, p.plan, tokens=self.network.tokens) * p.steps for p in phases)
         return sum(parts, Workload())
+
+
+def nominal_phases(network: NetworkConfig, steps: int, recipes: Mapping[str, Recipe]) -> tuple[Phase, ...]:
+    """The plans that a run of `steps` would follow where each linear site has the first recipe whose glob matches."""
+    shapes = weights(network)
+    firsts = {site: next((r for glob, r in recipes.items() if fnmatchcase(site, glob)), None) for site in shapes}
+    sites = {site: recipe for site, recipe in firsts.items() if recipe is not None}
+
+    def plan(step: int) -> Plan:
+        entries = {site: r.plan(step, r.at(step, shapes[site][r.axis])) for site, r in sites.items()}
+        return Plan(entries, frozenset(site for site, r in sites.items() if r.refreshes(step)))
+
+    return tuple(Phase(len(list(same)), held) for held, same in groupby(map(plan, range(steps))))
 
 
 def training_flops(job: Job) -> dict[str, float]:

@@ -1,0 +1,102 @@
+"""Answers say no more than the rows do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from nmsim_analysis import answers
+from nmsim_analysis.study import Hypothesis, Study, Task
+
+SEEDS = range(8)
+
+
+def task(better="higher", **grid):
+    axes = {"recipe": ["dense", "ste", "sr_ste"], "pattern": ["1:4", "1:16"], "sites": ["*"], "seed": list(SEEDS)}
+    return Task("toy", "A toy", "score", "points", better, {}, axes | grid)
+
+
+def rows(means, spread=0.1):
+    """Runs of each condition (recipe, pattern) around its mean, with costs."""
+    rng = np.random.default_rng(1)
+    return pd.DataFrame(
+        [
+            {"run": f"{r}{p}{s}", "task": "toy", "recipe": r, "pattern": p, "seed": s, "train_flops": 1.0}
+            | {"score": mean + spread * rng.standard_normal()}
+            for (r, p), mean in means.items()
+            for s in SEEDS
+        ]
+    )
+
+
+MEANS = {
+    ("dense", "dense"): 9.0,
+    ("ste", "1:16"): 5.0,
+    ("sr_ste", "1:16"): 5.01,
+    ("ste", "1:4"): 8.0,
+    ("sr_ste", "1:4"): 7.0,
+}
+
+
+def test_pairs_are_of_equal_pattern_or_with_dense():
+    pairs = {frozenset((c.first, c.second)) for c in answers.comparisons(task(), rows(MEANS))}
+    assert len(pairs) == 6
+    assert frozenset(("ste 1:16", "ste 1:4")) not in pairs
+    assert frozenset(("dense dense", "ste 1:4")) in pairs
+
+
+def test_leaders_are_called_better_only_where_they_are_distinguished():
+    data = rows(MEANS)
+    table = answers.condition_table(task(), data, ["train_flops"])
+    lines = answers.leaders(task(), table, answers.comparisons(task(), data))
+    close, apart = sorted(lines, key=lambda line: "1:4," in line)
+    assert "not distinguished from" in close
+    assert "better than" not in close
+    assert "ste has the best mean" in apart
+    assert "better than sr_ste" in apart
+
+
+@pytest.mark.parametrize(("better", "best"), [("higher", "dense"), ("lower", "ste")])
+def test_the_front_follows_the_direction_of_the_metric(better, best):
+    table = answers.condition_table(task(better), rows(MEANS), ["train_flops"])
+    assert list(table.loc[table["front"], "recipe"]) == [best]
+
+
+def claim(better, first, second, **changes):
+    sides = ({"recipe": r, "pattern": p} for r, p in (first, second))
+    return Study("Q?", (task(better),), (replace(Hypothesis("c", "toy", *sides), **changes),))
+
+
+@pytest.mark.parametrize(
+    ("better", "first", "second", "margin", "verdict"),
+    [
+        ("higher", ("dense", "dense"), ("ste", "1:4"), 0.0, "supported"),
+        ("lower", ("dense", "dense"), ("ste", "1:4"), 0.0, "contradicted"),
+        ("higher", ("dense", "dense"), ("ste", "1:4"), 2.0, "contradicted"),
+        ("higher", ("sr_ste", "1:16"), ("ste", "1:16"), 0.0, "not decided"),
+    ],
+)
+def test_a_verdict_follows_sign_margin_and_direction(better, first, second, margin, verdict):
+    (answer,) = answers.verdicts(claim(better, first, second, margin=margin), rows(MEANS))
+    assert answer.verdict == verdict
+
+
+def test_a_claim_whose_runs_failed_is_not_testable_and_says_why():
+    data = rows(MEANS)
+    (answer,) = answers.verdicts(claim("higher", ("dense", "dense"), ("ste", "1:4")), data[data["recipe"] == "dense"])
+    assert answer.verdict == "not testable here"
+    assert "no finished run" in answer.why or "0 shared seeds" in answer.why
+
+
+def test_a_condition_with_one_seed_is_left_out_of_the_comparisons():
+    data = rows(MEANS)
+    lonely = data[(data["recipe"] != "ste") | (data["pattern"] != "1:4") | (data["seed"] == 0)]
+    names = {name for c in answers.comparisons(task(), lonely) for name in (c.first, c.second)}
+    assert "ste 1:4" not in names
+    assert "sr_ste 1:4" in names
+
+
+def test_an_axis_of_several_values_tells_conditions_apart():
+    assert answers.axes(task(steps=[1000, 4000], batch=[64])) == ["recipe", "pattern", "steps"]
