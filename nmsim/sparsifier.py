@@ -91,9 +91,12 @@ class Sparsifier:
 
     def plan(self, step: int) -> Plan:
         """What every sparse site really offers its products at `step`, whether it ran compressed or not."""
-        entries = self._entries
-        sites = {e.param.name: e.recipe.plan(step, _realised(e, step)) for e in entries}
-        return Plan(sites, frozenset(e.param.name for e in entries if e.recipe.refreshes(step)))
+        sites = {e.param.name: e.recipe.plan(step, _realised(e, step)) for e in self._entries}
+        return Plan(sites, frozenset(e.param.name for e in self._entries if e.recipe.refreshes(step)))
+
+    def structures(self, step: int) -> dict[str, Structure]:
+        """The structure that each sparse site really has at `step`."""
+        return {e.param.name: _realised(e, step) for e in self._entries}
 
     def masks(self) -> dict[str, Mask]:
         """The weights that live at each sparse site."""

@@ -1,0 +1,5 @@
+"""Checks that the project applies to itself, for what users add to it."""
+
+from nmsim.testing.recipes import check_recipe
+
+__all__ = ["check_recipe"]
