@@ -1,0 +1,50 @@
+"""Weights read as another dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hwmodel.errors import UserError
+from nmsim.formats.dtypes import is_weight
+from nmsim.formats.tensors import Source, TensorSpec, shown
+
+
+class Converted(Source):
+    """Another source's tensors, its floating-point weights rounded to `dtype` when they are read."""
+
+    def __init__(self, source: Source, dtype: np.dtype[Any]) -> None:
+        self._source, self._dtype = source, dtype
+        self.metadata, self.files = source.metadata, source.files
+        self.specs = {
+            name: TensorSpec(dtype, spec.shape) if is_weight(spec.dtype) else spec
+            for name, spec in source.specs.items()
+        }
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+    def reduction_axis(self, name: str) -> int | None:
+        """That of the source."""
+        return self._source.reduction_axis(name)
+
+    def read(self, name: str) -> np.ndarray:
+        """The whole tensor. Raises `UserError` for a finite weight that is too large for the dtype."""
+        return self._convert(name, self._source.read(name))
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Rows `start` to `stop`. Raises `UserError` for a finite weight that is too large for the dtype."""
+        return self._convert(name, self._source.rows(name, start, stop))
+
+    def _convert(self, name: str, values: np.ndarray) -> np.ndarray:
+        dtype = self.specs[name].dtype
+        if values.dtype == dtype:
+            return values
+        with np.errstate(over="ignore", invalid="ignore"):
+            rounded = values.astype(np.float32).astype(dtype)
+            lost = np.isfinite(values.astype(np.float32)) & ~np.isfinite(rounded.astype(np.float32))
+        if lost.any():
+            raise UserError(f"{shown(name)}: {values[lost][0]} is too large for {dtype.name}; choose a wider dtype")
+        return rounded

@@ -1,0 +1,56 @@
+"""Which N:M pattern weights already obey."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwmodel.pattern import DENSE, Pattern
+from nmsim.formats.packing import Bits, pack, valued
+from nmsim.formats.tensors import Source, blocks
+from nmsim.kernels import codecs
+
+LARGEST_M = 64  # a group is looked at as one machine word
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a look at one matrix found: its weights that are not zero, and the fullest group of each size."""
+
+    elements: int
+    nonzero: int
+    most: dict[int, int]
+
+    @property
+    def pattern(self) -> Pattern:
+        """The sparsest pattern that the matrix obeys with whole groups; of equally sparse ones the smallest m."""
+        patterns = [Pattern(max(1, n), m) for m, n in self.most.items() if n < m]
+        return min(patterns, key=lambda p: (p.density, p.m), default=DENSE)
+
+    def obeys(self, pattern: Pattern) -> bool:
+        """Whether no group holds more than the pattern allows."""
+        return self.most.get(pattern.m, pattern.m) <= pattern.n
+
+
+def look(source: Source, name: str, axis: int) -> Found:
+    """The fullest groups along `axis` of a matrix, for every group size up to 64 that divides the axis, in blocks."""
+    spec = source.specs[name]
+    sizes = [m for m in range(2, LARGEST_M + 1) if spec.shape[axis] % m == 0]
+    alive, most, nonzero = np.zeros(LARGEST_M + 1, np.bool_), np.zeros(LARGEST_M + 1, np.int64), 0
+    alive[sizes] = True
+    for start, stop in blocks(spec, multiple=math.lcm(*sizes) if axis == 0 else 1):
+        kept = valued(source.rows(name, start, stop))
+        nonzero += int(np.count_nonzero(kept))
+        if alive.any():
+            lines = np.ascontiguousarray(kept.T) if axis == 0 else kept
+            codecs.densest_groups(_words(pack(lines)), lines.shape[1], alive, most)
+    return Found(math.prod(spec.shape), nonzero, {m: int(most[m]) for m in sizes})
+
+
+def _words(mask: Bits) -> np.ndarray:
+    """The rows of a mask as 64-bit words with one word of zeros behind."""
+    wide = np.zeros((len(mask), mask.shape[1] // 8 * 8 + 16), np.uint8)
+    wide[:, : mask.shape[1]] = mask
+    return wide.view("<u8")

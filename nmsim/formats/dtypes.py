@@ -1,0 +1,85 @@
+"""Names of the element types of weight files, as NumPy dtypes."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from hwmodel.errors import unknown
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "U8": np.dtype(np.uint8),
+    "I8": np.dtype(np.int8),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "F8_E8M0": np.dtype(ml_dtypes.float8_e8m0fnu),
+    "F8_E4M3FNUZ": np.dtype(ml_dtypes.float8_e4m3fnuz),
+    "F8_E5M2FNUZ": np.dtype(ml_dtypes.float8_e5m2fnuz),
+    "U16": np.dtype(np.uint16),
+    "I16": np.dtype(np.int16),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "U32": np.dtype(np.uint32),
+    "I32": np.dtype(np.int32),
+    "F32": np.dtype(np.float32),
+    "C64": np.dtype(np.complex64),
+    "U64": np.dtype(np.uint64),
+    "I64": np.dtype(np.int64),
+    "F64": np.dtype(np.float64),
+}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+WEIGHTS = ("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+_SIGNED_ZERO = frozenset(DTYPES[code] for code in ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"))
+
+
+def named(name: str) -> np.dtype[Any]:
+    """The dtype of weights called `name`, such as "bfloat16". Raises `UserError` for another name."""
+    if name not in WEIGHTS:
+        raise unknown("dtype", name, WEIGHTS)
+    return np.dtype(getattr(ml_dtypes, name, name))
+
+
+def is_weight(dtype: np.dtype[Any]) -> bool:
+    """Whether weights are stored in this dtype: float32, float16, bfloat16 or one of the two common fp8."""
+    return dtype.name in WEIGHTS
+
+
+def bits(values: np.ndarray) -> np.ndarray:
+    """The same memory as unsigned integers, so that -0.0 and NaN payloads survive whatever is done to it."""
+    return values.view(np.dtype(f"u{values.dtype.itemsize}"))
+
+
+def sign_bit(dtype: np.dtype[Any]) -> int:
+    """The bit whose being set alone means -0.0; 0 for dtypes without one (integers, and fp8 whose 0x80 is NaN)."""
+    return 1 << (8 * dtype.itemsize - 1) if dtype in _SIGNED_ZERO else 0
+
+
+def magnitude(values: np.ndarray) -> np.ndarray:
+    """|values| as signed integers of the same order, which IEEE floats without their sign bit are."""
+    pattern = bits(values)
+    unsigned: np.ndarray = pattern & pattern.dtype.type(np.iinfo(pattern.dtype).max >> 1)
+    return unsigned.view(np.dtype(f"i{values.dtype.itemsize}"))
+
+
+def largest(dtype: np.dtype[Any]) -> int:
+    """The `magnitude` of the largest finite value; what is above is infinite or NaN."""
+    return int(magnitude(np.array([ml_dtypes.finfo(dtype).max], dtype))[0])  # type: ignore[no-untyped-call]
+
+
+def to_float32(values: np.ndarray) -> np.ndarray:
+    """The values as float32, exactly. Narrow types are looked up, which is faster than NumPy's conversions."""
+    if values.dtype == np.float32:
+        return values
+    widened: np.ndarray = _table(values.dtype)[bits(values)]
+    return widened
+
+
+@functools.cache
+def _table(dtype: np.dtype[Any]) -> np.ndarray:
+    width = 8 * dtype.itemsize
+    with np.errstate(invalid="ignore"):  # signalling NaNs among the bit patterns
+        return np.arange(1 << width).astype(f"u{dtype.itemsize}").view(dtype).astype(np.float32)

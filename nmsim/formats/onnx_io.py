@@ -1,0 +1,149 @@
+"""ONNX graphs: their initialisers as weights, the axis each product sums over, and dense initialisers out.
+
+A runtime that uses 2:4 (TensorRT with `--sparsity=enable`) finds the pattern in dense initialisers by itself. ONNX's
+sparse initialisers do not help it, and none are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwmodel.errors import UserError
+from nmsim.formats.beside import replacing
+from nmsim.formats.dtypes import CODES
+from nmsim.formats.tensors import Source, TensorSpec, shown
+
+try:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from onnx import helper, numpy_helper
+except ImportError:
+    raise UserError("ONNX files need the package onnx: pip install 'nmsim[onnx]'") from None
+
+_MAX_BYTES = 2_000_000_000  # protobuf holds 2 GiB in one message
+_OPSET = 17
+
+
+class OnnxSource(Source):
+    """The initialisers of a graph that have a dtype of weight files; a graph is in memory whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.model = _load(path)
+        self._tensors = {tensor.name: tensor for tensor in self.model.graph.initializer if _dtype(tensor) in CODES}
+        self.specs = {name: TensorSpec(_dtype(t), tuple(t.dims)) for name, t in self._tensors.items()}
+        self.metadata = {entry.key: entry.value for entry in self.model.metadata_props}
+        self.files = {path.name: tuple(self.specs)}
+        self._axes = _reduction_axes(self.model)
+        self._path = path
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    def reduction_axis(self, name: str) -> int | None:
+        """The axis that the MatMul or Gemm reading this initialiser sums over; None if there is no such node."""
+        return self._axes.get(name)
+
+    def read(self, name: str) -> np.ndarray:
+        """The whole tensor, read-only."""
+        try:
+            values = numpy_helper.to_array(self._tensors[name])
+        except (ValueError, TypeError, OSError) as error:
+            raise UserError(f"{self._path}: tensor {shown(name)}: {error}") from None
+        return values
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Rows `start` to `stop` along the first axis, read-only."""
+        return self.read(name)[start:stop]
+
+
+def _load(path: Path) -> Any:
+    try:
+        return onnx.load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
+        raise UserError(f"{path}: not a readable ONNX model: {' '.join(str(error).split())[:160]}") from None
+
+
+def _dtype(tensor: Any) -> np.dtype[Any]:
+    try:
+        return np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    except KeyError:
+        return np.dtype(object)
+
+
+def _reduction_axes(model: Any) -> dict[str, int]:
+    axes: dict[str, int] = {}
+    for node in model.graph.node:
+        if node.op_type in ("MatMul", "Gemm") and len(node.input) >= 2:
+            flags = {a.name: a.i for a in node.attribute}
+            axes[node.input[0]] = 0 if flags.get("transA") else 1
+            axes[node.input[1]] = 1 if flags.get("transB") else 0
+    return axes
+
+
+class OnnxWriter:
+    """Fills the initialisers of a graph in memory."""
+
+    def __init__(self, model: Any, specs: Mapping[str, TensorSpec]) -> None:
+        self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._specs = specs
+        self._data = {name: bytearray(spec.nbytes) for name, spec in specs.items()}
+
+    def put(self, name: str, values: np.ndarray, start: int = 0) -> None:
+        """Write `values` at row `start` of the tensor `name`."""
+        begin = start * self._specs[name].row_bytes
+        self._data[name][begin : begin + values.nbytes] = values.tobytes()
+
+    def finish(self) -> None:
+        """Hand the bytes to the graph."""
+        for name, data in self._data.items():
+            tensor = self._tensors[name]
+            fresh = onnx.TensorProto(name=name, data_type=tensor.data_type, dims=tensor.dims, raw_data=bytes(data))
+            tensor.CopyFrom(fresh)
+
+
+@contextmanager
+def writing(path: Path, model: Any, specs: Mapping[str, TensorSpec]) -> Iterator[OnnxWriter]:
+    """A writer of the initialisers `specs` of `model`, which takes the place of `path` when the block ends well."""
+    total = sum(spec.nbytes for spec in specs.values())
+    if total > _MAX_BYTES:
+        raise UserError(f"{path}: {total} bytes of weights; an ONNX file holds 2 GB, so export fewer with --include")
+    writer = OnnxWriter(model, specs)
+    yield writer
+    writer.finish()
+    with replacing(path) as file:
+        file.write(model.SerializeToString())
+
+
+def graph_of(specs: Mapping[str, TensorSpec]) -> Any:
+    """A model with one Gemm, y = x wᵀ, for every matrix w [d_out, d_in], so that groups along d_in are along its sum.
+
+    Other tensors, and matrices of types that Gemm does not take, are initialisers without a node.
+    """
+    products = {name: spec for name, spec in specs.items() if _is_gemm_weight(spec)}
+    graph = helper.make_graph(
+        nodes=[helper.make_node("Gemm", [f"{name}.x", name], [f"{name}.y"], name=name, transB=1) for name in products],
+        name="weights",
+        inputs=[_value(f"{name}.x", spec, spec.shape[1]) for name, spec in products.items()],
+        outputs=[_value(f"{name}.y", spec, spec.shape[0]) for name, spec in products.items()],
+        initializer=[onnx.TensorProto(name=n, data_type=_code(spec), dims=spec.shape) for n, spec in specs.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], producer_name="nmsim")
+
+
+def _is_gemm_weight(spec: TensorSpec) -> bool:
+    return len(spec.shape) == 2 and spec.dtype.name in ("float64", "float32", "float16", "bfloat16")
+
+
+def _value(name: str, spec: TensorSpec, features: int) -> Any:
+    return helper.make_tensor_value_info(name, _code(spec), ["t", features])
+
+
+def _code(spec: TensorSpec) -> int:
+    return int(helper.np_dtype_to_tensor_dtype(spec.dtype))

@@ -1,0 +1,110 @@
+"""Pruning of a checkpoint, block by block of rows, so that no tensor is ever in memory whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hwmodel.errors import UserError
+from hwmodel.pattern import Pattern
+from nmsim.formats.dtypes import bits, is_weight, largest, magnitude, to_float32
+from nmsim.formats.packing import Weights
+from nmsim.formats.rewrite import copy_tensor, rewrite
+from nmsim.formats.tensors import Sink, Source, TensorSpec, blocks
+from nmsim.masks import topk_mask
+
+Method = Callable[[str, Weights, Pattern], Weights]  # (tensor name, rows with groups along them, pattern) -> pruned
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How one tensor is pruned: its pattern, along which axis, by which method."""
+
+    pattern: Pattern
+    axis: int
+    method: Method
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What pruning did to one tensor: the share of |w| that is kept, and ||w - pruned|| / ||w||."""
+
+    name: str
+    pattern: Pattern
+    kept_magnitude: float
+    relative_error: float
+
+
+def by_magnitude(name: str, w: Weights, pattern: Pattern) -> Weights:  # noqa: ARG001 - other methods look up the name
+    """Keep the n largest |w| of every m, bit for bit; equal ones keep the lower index."""
+    kept = topk_mask(magnitude(w), pattern)
+    return np.where(kept, bits(w), bits(w).dtype.type(0)).view(w.dtype)
+
+
+def misfit(spec: TensorSpec, pattern: Pattern, axis: int) -> str:
+    """Why a tensor can't take a pattern, or "" if it can."""
+    if len(spec.shape) != 2:
+        return f"{len(spec.shape)}-D; only matrices are pruned"
+    if not is_weight(spec.dtype):
+        return f"{spec.dtype.name}; only floating-point weights are pruned"
+    if spec.shape[axis] % pattern.m or not spec.shape[axis]:
+        return f"d_in={spec.shape[axis]} is not a multiple of m={pattern.m}"
+    return ""
+
+
+def prune_file(
+    source: Source, target: Path, choices: Mapping[str, Choice], advance: Callable[[int], None]
+) -> list[Pruned]:
+    """Write `target` with the tensors of `choices` pruned and all others copied; `advance(bytes)` tells progress.
+
+    Raises `UserError` for a weight that is not finite, with tensor, row and group; then nothing is written.
+    """
+    report: list[Pruned] = []
+
+    def write(name: str, writer: Sink) -> None:
+        if name in choices:
+            report.append(_prune_tensor(source, name, choices[name], writer))
+        else:
+            copy_tensor(source, name, writer)
+        advance(source.specs[name].nbytes)
+
+    rewrite(source, target, {name: {name: spec} for name, spec in source.specs.items()}, source.metadata, write)
+    return report
+
+
+def _prune_tensor(source: Source, name: str, choice: Choice, writer: Sink) -> Pruned:
+    spec, sums = source.specs[name], np.zeros(4)
+    for start, stop in blocks(spec, multiple=choice.pattern.m if choice.axis == 0 else 1):
+        w = source.rows(name, start, stop)
+        _check_finite(w, name, start, choice)
+        lines = np.ascontiguousarray(w.T) if choice.axis == 0 else w
+        pruned = choice.method(name, lines, choice.pattern)
+        sums += _sums(to_float32(lines), to_float32(pruned))
+        writer.put(name, pruned.T if choice.axis == 0 else pruned, start)
+    kept, total, lost, squares = sums
+    return Pruned(name, choice.pattern, _share(kept, total), math.sqrt(_share(lost, squares)))
+
+
+def _sums(w: np.ndarray, pruned: np.ndarray) -> np.ndarray:
+    """Sums of |pruned|, |w|, (w - pruned)^2 and w^2."""
+    lost = w - pruned
+    return np.array([np.abs(pruned).sum(), np.abs(w).sum(), np.vdot(lost, lost), np.vdot(w, w)], np.float64)
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _check_finite(w: np.ndarray, name: str, start: int, choice: Choice) -> None:
+    wrong = magnitude(w) > largest(w.dtype)
+    if wrong.any():
+        place = np.argwhere(wrong)[0] + np.array([start, 0])
+        group = place[choice.axis] // choice.pattern.m
+        line = place[1 - choice.axis]
+        raise UserError(
+            f"{name}: row {line}, group {group}: weight {place.tolist()} is not finite; repair the file first"
+        )
