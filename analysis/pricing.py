@@ -9,8 +9,8 @@ from itertools import groupby
 from math import prod
 
 import pandas as pd
-from hwmodel.cost import price
 
+from hwmodel.cost import price
 from hwmodel.device import Device
 from hwmodel.footprint import matrix_bytes
 from hwmodel.networks import NetworkConfig, inference, parameters, train_step, weights
