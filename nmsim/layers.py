@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -68,6 +68,7 @@ class Param:
         self._bwd = operand
 
 
+@runtime_checkable
 class Layer(Protocol):
     """A forward pass, and the backward pass that follows it with the same shapes."""
 

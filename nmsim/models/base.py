@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from nmsim.layers import Build, Embedding, Linear, Param
 from nmsim.models.blocks import Noise, Stack
 
 
+@runtime_checkable
 class Model(Protocol):
     """A network from arrays of a batch to logits; its backward pass is its forward pass read upwards."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -47,6 +47,7 @@ class Context:
     dmemory: Rows = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
+@runtime_checkable
 class Part(Protocol):
     """A branch of the residual stack; the bias of its last layer is added where the branches join."""
 

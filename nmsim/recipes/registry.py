@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from hwmodel.errors import UserError, unknown
 from hwmodel.pattern import Pattern
@@ -21,6 +21,7 @@ from nmsim.schedules import Every
 ENTRY_POINTS = "nmsim.recipes"
 
 
+@runtime_checkable
 class RecipeFunction(Protocol):
     """Makes the recipe of a pattern for a run of `steps` steps."""
 
