@@ -52,7 +52,7 @@ class Linear:
         ops: list[Op] = [Gemm(self.site, "wgrad", dy.transposed(), x, dw, self.repeat), *self._bias("wgrad", bits)]
         if not self.first:
             weight = self._weight(here.dgrad, here.dgrad_axis, bits)
-            ops.insert(0, Gemm(self.site, "dgrad", dy, weight, x, self.repeat))
+            ops.insert(0, Gemm(self.site, "dgrad", Operand(self.t, self.d_out, bits), weight, x, self.repeat))
         return tuple(ops)
 
     def _weight(self, structure: Structure, axis: int, bits: int) -> Operand:
