@@ -170,7 +170,7 @@ class SitePlan:
     fprop: structure of the forward operand, groups along `axis` (1: d_in, the forward reduction; 0: d_out).
     dgrad: structure of the operand of the input gradient, groups along `dgrad_axis` of the same [d_out, d_in] matrix.
     wgrad: structure of the positions whose weight gradient is computed, groups along `axis`.
-    dy: structure of the output gradient [t, d_out] in the weight gradient, groups along `dy_axis` (0: tokens, 1: outputs).
+    dy: structure of the output gradient [t, d_out] that `wgrad` sees, groups along `dy_axis` (0: tokens, 1: outputs).
     """
 
     fprop: Structure = DENSE
