@@ -17,7 +17,7 @@ from nmsim.gemm import WIDEST_GROUP
 from nmsim.layers import Param
 from nmsim.recipes.recipe import Recipe
 from nmsim.rules.outputs import Sampler
-from nmsim.rules.site import BACKWARD_MASK, GRADIENT, MASK, PREFIX, SEED, STEP, Mask, Site, Weight
+from nmsim.rules.site import BACKWARD_MASK, GRADIENT, MASK, PREFIX, SECOND_MOMENT_FROZEN, SEED, STEP, Mask, Site, Weight
 
 Execution = Literal["dense", "compressed"]
 Remainder = Literal["refuse", "pad", "exclude"]
@@ -69,7 +69,6 @@ class Sparsifier:
         self.notes += _narrowed(self._entries)
         for entry in self._entries:
             entry.param.slots[SEED] = np.array(rng.integers(2**63))
-            entry.param.frozen_from = entry.recipe.moments.step
 
     def before_forward(self, step: int) -> None:
         """Choose masks where they are due, and set the operands of this step.
@@ -116,6 +115,8 @@ class Sparsifier:
             for rule in recipe.weight:
                 rule.settle(site)
             site.slots[STEP] = np.array(step)
+            if step >= recipe.moments.step:
+                site.slots[SECOND_MOMENT_FROZEN] = np.array(True)  # noqa: FBT003 (an array that a checkpoint holds)
 
     def _set_operands(self, entry: _Entry, step: int) -> None:
         param, recipe, site = entry.param, entry.recipe, entry.site(step)

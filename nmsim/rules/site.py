@@ -15,6 +15,8 @@ Mask = Bool[np.ndarray, "d_out d_in"]
 PREFIX = "sparse."
 MASK, BACKWARD_MASK, GRADIENT, SCORES = (PREFIX + name for name in ("mask", "backward_mask", "gradient", "scores"))
 SEED, STEP, SCALE = (PREFIX + name for name in ("seed", "step", "scale"))
+SECOND_MOMENT_FROZEN = PREFIX + "second_moment_frozen"
+"""Set once a recipe wants Adam's second moment, and its bias correction, to stay as they are."""
 
 
 @dataclass

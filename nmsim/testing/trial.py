@@ -13,6 +13,7 @@ from nmsim import gemm
 from nmsim.compressed import decompress
 from nmsim.layers import Param
 from nmsim.recipes import Recipe
+from nmsim.rules.site import SECOND_MOMENT_FROZEN
 from nmsim.sparsifier import Execution, Sparsifier
 
 Rows = Float[np.ndarray, "rows cols"]
@@ -86,7 +87,7 @@ def _adam(param: Param, step: int, rate: float = 0.01) -> None:
     second = param.slots.setdefault("second_moment", np.zeros_like(param.value))
     updates = param.slots.setdefault("updates", np.zeros((), np.int64))
     first += 0.1 * (param.grad - first)
-    if step < param.frozen_from:
+    if SECOND_MOMENT_FROZEN not in param.slots:
         second += 0.01 * (param.grad**2 - second)
         updates += 1
     scale = rate / (1 - 0.9 ** (step + 1))
