@@ -32,8 +32,7 @@ class Param:
         value: The dense master, C-contiguous; it may be rebound between steps.
         grad: The backward pass adds the raw gradient here.
         grad_like: None, or an `NMMatrix` at whose kept positions alone the gradient is computed; `grad` is 0 elsewhere.
-        x, dy: What is done to the input and to the output gradient of a linear layer before its products.
-        frozen_from: Step from which Adam's second moment and its bias correction stay as they are (recipes set it).
+        x, dy: What is done to the input of a linear layer, and to the output gradient that `wgrad` sees.
         slots: Arrays that the optimiser and the recipe keep for this parameter; checkpoints hold them.
     """
 
@@ -44,10 +43,14 @@ class Param:
         self.grad_like: NMMatrix | None = None
         self.x: Callable[[Array], Array] = identity
         self.dy: Callable[[Array], Array] = identity
-        self.frozen_from = math.inf
         self.slots: dict[str, np.ndarray] = {}
         self._fwd: Weight | None = None
         self._bwd: Weight | None = None
+
+    def follow(self, other: Param) -> None:
+        """Look exactly like `other` to the products, with a gradient of its own."""
+        self.value, self.grad_like, self.x, self.dy = other.value, other.grad_like, other.x, other.dy
+        self._fwd, self._bwd = other._fwd, other._bwd
 
     @property
     def fwd(self) -> Weight:
@@ -147,9 +150,8 @@ class Linear:
         return gemm.dgrad(self.weight_backward(dy), self.weight.bwd, site=self.site)
 
     def weight_backward(self, dy: Rows) -> Rows:
-        """Gradient of the weight; the output gradient as the products see it is returned."""
-        dy = self.weight.dy(dy)
-        dw = gemm.wgrad(dy, self._x, like=self.weight.grad_like, site=self.site)
+        """Gradient of the weight, from what its rule makes of the output gradient, which is returned as it came."""
+        dw = gemm.wgrad(self.weight.dy(dy), self._x, like=self.weight.grad_like, site=self.site)
         self.weight.grad += dw if isinstance(dw, np.ndarray) else decompress(dw)
         return dy
 

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "nmsim.functional": PRODUCTS,
     "nmsim.layers": {"nmsim.functional", *PRODUCTS},
     "nmsim.models": {"hwmodel.networks", *LAYERS},
-    "nmsim.optim": {"nmsim.kernels", "nmsim.layers", "nmsim.schedules"},
+    "nmsim.optim": {"nmsim.kernels", "nmsim.layers", "nmsim.flat", "nmsim.team", "nmsim.schedules", "nmsim.rules.site"},
     "nmsim.schedules": {"hwmodel.pattern"},
     "nmsim.rules": {"nmsim.masks", "nmsim.schedules", *SHARED},
     "nmsim.recipes": ALGEBRA | SHARED,

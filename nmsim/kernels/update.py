@@ -52,3 +52,10 @@ def adam(value, grad, mean, square, rates, lo, hi):
         mean[i] = b1 * mean[i] + new1 * g
         square[i] = b2 * square[i] + new2 * g * g
         value[i] = shrink * value[i] - size * mean[i] / (np.sqrt(square[i]) * root + eps)
+
+
+@njit
+def blend(average, value, rate, lo, hi):
+    """average += rate * (value - average) in lo:hi."""
+    for i in range(lo, hi):
+        average[i] += rate * (value[i] - average[i])
