@@ -21,6 +21,7 @@ CODECS: dict[str, Codec] = {
     )
 }
 _MAX_GROWTH = 4096  # positions of a matrix for each byte that encodes it; 1:4096 in fp8 is beyond any use
+_SMALL = 64  # bytes that an empty matrix may lack
 
 
 def codec(name: str) -> Codec:
@@ -34,6 +35,6 @@ def decode(encoded: Encoded, by: Codec) -> np.ndarray:
     """The matrix, if it is not absurdly larger than its encoding (a few bytes must not fill the memory)."""
     rows, cols = by.shape(encoded)
     given = sum(part.nbytes for part in encoded.parts.values())
-    if rows * cols > _MAX_GROWTH * given:
+    if max(1, rows) * max(1, cols) > _MAX_GROWTH * (given + _SMALL):
         raise UserError(f"shape {[rows, cols]} from {given} bytes; the shape is damaged")
     return by.decode(encoded)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -32,15 +33,12 @@ class TensorSpec:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
-class Source(ABC):
+class Source(AbstractContextManager["Source"]):
     """Weights to read from, tensor by tensor, in one file or several; to be used in a `with` block."""
 
     specs: Mapping[str, TensorSpec]
     metadata: Mapping[str, str]
     files: Mapping[str, tuple[str, ...]]  # the tensors of each file
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
