@@ -23,7 +23,7 @@ ALGEBRA = {"nmsim.masks", "nmsim.schedules", "nmsim.rules"}
 MAY_IMPORT = {
     "hwmodel": {"pandas"},
     "hwmodel.validation": {"pandas", "scipy", "hwmodel"},
-    "nmsim": {"nmsim", "hwmodel.networks", "hwmodel.footprint", *SHARED},  # train, checkpoint, prune, average and the like
+    "nmsim": {"nmsim", "pandas", "hwmodel.networks", "hwmodel.footprint", *SHARED},  # train, checkpoint, prune, average and the like
     "nmsim.kernels": {"numba", "llvmlite"},
     "nmsim.masks": {"nmsim.kernels", *SHARED},
     "nmsim.compressed": {"nmsim.kernels", *SHARED},

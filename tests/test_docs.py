@@ -1,7 +1,7 @@
 """What the pages say works: their Python runs, their console sessions run, and every other command is understood.
 
 In `console` blocks a line after `$` is run; commands in `sh` blocks are only parsed, because they take long or need more
-machines. The Python blocks of one page share their names, like the cells of a notebook.
+machines. A `toml` block that starts with `# NAME.toml` is that file. The Python blocks of one page share their names, like the cells of a notebook.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pages
@@ -32,6 +31,7 @@ def title(value):
 @pytest.mark.parametrize("page", in_docs("python"), ids=title)
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    pages.write_files(page, tmp_path)
     script = tmp_path / "page.py"
     script.write_text("\n".join(pages.blocks(page, "python")), encoding="utf-8")
     runpy.run_path(str(script))
@@ -41,6 +41,7 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
 @pytest.mark.compiled
 @pytest.mark.parametrize("page", in_docs("console"), ids=title)
 def test_the_console_sessions_of_a_page_run(page, tmp_path):
+    pages.write_files(page, tmp_path)
     for words in pages.commands(page, "console"):
         words[0] = NMSIM if words[0] == "nmsim" else words[0]
         done = subprocess.run(words, cwd=tmp_path, check=False, capture_output=True, text=True)
@@ -53,5 +54,4 @@ def test_the_console_sessions_of_a_page_run(page, tmp_path):
     ids=title,
 )
 def test_a_command_of_a_page_is_understood(words):
-    with warnings.catch_warnings():
-        app().parse_args(words[1:], exit_on_error=False, print_error=False)
+    app().parse_args(words[1:], exit_on_error=False, print_error=False)

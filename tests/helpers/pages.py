@@ -25,5 +25,13 @@ def commands(page: Path, *languages: str) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
+def write_files(page: Path, folder: Path) -> None:
+    """Write the TOML blocks of `page` that start with a comment with a file's name, such as `# run.toml`."""
+    for body in blocks(page, "toml"):
+        name = body.partition("\n")[0].removeprefix("# ")
+        if name.endswith(".toml"):
+            (folder / name).write_text(body, encoding="utf-8")
+
+
 if __name__ == "__main__":
     sys.stdout.write(blocks(Path(sys.argv[1]), "python")[0])
