@@ -18,12 +18,16 @@ SHARED = {"hwmodel.pattern", "hwmodel.workload"}
 PRODUCTS = {"nmsim.compressed", "nmsim.gemm", "nmsim.kernels"}
 LAYERS = PRODUCTS | {"nmsim.functional", "nmsim.layers"}
 ALGEBRA = {"nmsim.masks", "nmsim.schedules", "nmsim.rules"}
+TRAINING = {"nmsim", "hwmodel.networks", "hwmodel.footprint", *SHARED}
 
 # Module (or all below it) -> what it may import, beside the standard library, EVERYWHERE and itself. The longest name wins.
 MAY_IMPORT = {
     "hwmodel": {"pandas"},
     "hwmodel.validation": {"pandas", "scipy", "hwmodel"},
-    "nmsim": {"nmsim", "pandas", "hwmodel.networks", "hwmodel.footprint", *SHARED},  # train, checkpoint, prune, average and the like
+    "nmsim": TRAINING,  # checkpoint, prune, average and the like
+    "nmsim.evaluate": TRAINING | {"sacrebleu"},
+    "nmsim.history": TRAINING | {"pandas"},
+    "nmsim.train": TRAINING | {"threadpoolctl"},
     "nmsim.kernels": {"numba", "llvmlite"},
     "nmsim.masks": {"nmsim.kernels", *SHARED},
     "nmsim.compressed": {"nmsim.kernels", *SHARED},
