@@ -142,18 +142,18 @@ class Linear:
 
     def product(self, x: Rows) -> Rows:
         """The forward product alone."""
-        self._x = self.weight.x(x)
-        return gemm.fprop(self._x, self.weight.fwd, site=self.site)
+        self.x = self.weight.x(x)
+        return gemm.fprop(self.x, self.weight.fwd, site=self.site)
 
     def product_backward(self, dy: Rows) -> Rows:
         """Gradients of the input and the weight."""
-        return gemm.dgrad(self.weight_backward(dy), self.weight.bwd, site=self.site)
+        self.weight_backward(dy)
+        return gemm.dgrad(dy, self.weight.bwd, site=self.site)
 
-    def weight_backward(self, dy: Rows) -> Rows:
-        """Gradient of the weight, from what its rule makes of the output gradient, which is returned as it came."""
-        dw = gemm.wgrad(self.weight.dy(dy), self._x, like=self.weight.grad_like, site=self.site)
+    def weight_backward(self, dy: Rows) -> None:
+        """Gradient of the weight alone, from what its rule makes of the output gradient."""
+        dw = gemm.wgrad(self.weight.dy(dy), self.x, like=self.weight.grad_like, site=self.site)
         self.weight.grad += dw if isinstance(dw, np.ndarray) else decompress(dw)
-        return dy
 
     def _add_bias_gradient(self, dy: Rows) -> None:
         if self.biased:

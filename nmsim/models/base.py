@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -12,7 +12,7 @@ from hwmodel.errors import UserError
 from hwmodel.networks import DecoderConfig, EncoderDecoderConfig, TransformerConfig
 from nmsim.functional import Rows
 from nmsim.layers import Build, Embedding, Linear, Param
-from nmsim.models.blocks import Noise, Stack
+from nmsim.models.blocks import Noise
 
 
 @runtime_checkable
@@ -32,6 +32,10 @@ class Model(Protocol):
 
     def params(self) -> Iterator[Param]:
         """All parameters, each once, in the order of the forward pass."""
+        ...
+
+    def linears(self) -> list[Linear]:
+        """The linear layers, in the order of the forward pass."""
         ...
 
     def sparsifiable(self) -> list[Param]:
@@ -82,11 +86,6 @@ def vocabulary_head(config: DecoderConfig | EncoderDecoderConfig, table: Param, 
     return Linear(weight, biased=False, site="head")
 
 
-def head_weights(head: Linear) -> list[Param]:
-    """The head's own weight; none where it is the embedding table's."""
-    return [head.weight] if head.weight.name == head.site else []
-
-
-def linear_weights(stack: Stack) -> list[Param]:
-    """The weights of the linear layers of a stack: its matrices."""
-    return [param for param in stack.params() if param.value.ndim == 2]
+def own_weights(linears: Iterable[Linear]) -> list[Param]:
+    """The weights that belong to linear layers alone, and not to a table of embeddings."""
+    return [layer.weight for layer in linears if layer.weight.name == layer.site]

@@ -61,8 +61,8 @@ class Part(Protocol):
         """Gradient of `h`."""
         ...
 
-    def params(self) -> Iterator[Param]:
-        """The parameters."""
+    def linears(self) -> tuple[Linear, ...]:
+        """Its linear layers in the order of the forward pass, which hold all its parameters."""
         ...
 
 
@@ -95,9 +95,9 @@ class Attention:
         dmemory += self.v.backward(dv)
         return self.q.backward(dq), dmemory
 
-    def params(self) -> Iterator[Param]:
+    def linears(self) -> tuple[Linear, ...]:
         """Queries, keys, values, output."""
-        return chain.from_iterable(layer.params() for layer in (self.q, self.k, self.v, self.out))
+        return self.q, self.k, self.v, self.out
 
 
 class SelfAttention(Attention):
@@ -147,9 +147,9 @@ class FeedForward:
         dy = functional.activation_backward(dy, self._derivative, self.up.bias.grad)
         return self.up.product_backward(dy)
 
-    def params(self) -> Iterator[Param]:
+    def linears(self) -> tuple[Linear, ...]:
         """Up, then down."""
-        return chain(self.up.params(), self.out.params())
+        return self.up, self.out
 
 
 ACTIVATIONS = {"gelu": functional.gelu, "relu": functional.relu}
@@ -225,11 +225,15 @@ class Stack:
         self.norms[0].backward(dh, dx, np.empty_like(dx[0]))
         return dx
 
+    def linears(self) -> Iterator[Linear]:
+        """The linear layers of all parts."""
+        return chain.from_iterable(branch.part.linears() for branch in self.branches)
+
     def params(self) -> Iterator[Param]:
         """Norm and part in turn."""
         for norm, branch in zip(self.norms, self.branches, strict=False):
             yield from norm.params()
-            yield from branch.part.params()
+            yield from chain.from_iterable(layer.params() for layer in branch.part.linears())
         yield from self.norms[-1].params()
 
 

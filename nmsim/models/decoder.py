@@ -9,8 +9,8 @@ from jaxtyping import Int
 
 from hwmodel.networks import DecoderConfig
 from nmsim.functional import Rows
-from nmsim.layers import Build, Param
-from nmsim.models.base import TokenStem, check_supported, head_weights, linear_weights, vocabulary_head
+from nmsim.layers import Build, Linear, Param
+from nmsim.models.base import TokenStem, check_supported, own_weights, vocabulary_head
 from nmsim.models.blocks import Context, Noise, Sight, stack
 
 
@@ -40,8 +40,12 @@ class DecoderLM:
         yield self.table
         yield self.stem.position
         yield from self.stack.params()
-        yield from head_weights(self.head)
+        yield from own_weights([self.head])
+
+    def linears(self) -> list[Linear]:
+        """Of blocks and head."""
+        return [*self.stack.linears(), self.head]
 
     def sparsifiable(self) -> list[Param]:
-        """The weights of blocks and of an untied head."""
-        return [*linear_weights(self.stack), *head_weights(self.head)]
+        """The weights of all linear layers; a tied head has none of its own."""
+        return own_weights(self.linears())

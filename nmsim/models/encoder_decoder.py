@@ -9,8 +9,8 @@ from jaxtyping import Int
 
 from hwmodel.networks import EncoderDecoderConfig
 from nmsim.functional import Rows
-from nmsim.layers import Build, Param
-from nmsim.models.base import TokenStem, check_supported, head_weights, linear_weights, vocabulary_head
+from nmsim.layers import Build, Linear, Param
+from nmsim.models.base import TokenStem, check_supported, own_weights, vocabulary_head
 from nmsim.models.blocks import Context, Noise, Sight, stack
 
 PAD = 0
@@ -57,11 +57,15 @@ class EncoderDecoder:
         yield from self.encoder.params()
         yield self.target.position
         yield from self.decoder.params()
-        yield from head_weights(self.head)
+        yield from own_weights([self.head])
+
+    def linears(self) -> list[Linear]:
+        """Of both stacks and the head."""
+        return [*self.encoder.linears(), *self.decoder.linears(), self.head]
 
     def sparsifiable(self) -> list[Param]:
-        """The weights of blocks and of an untied head."""
-        return [*linear_weights(self.encoder), *linear_weights(self.decoder), *head_weights(self.head)]
+        """The weights of all linear layers; a tied head has none of its own."""
+        return own_weights(self.linears())
 
 
 def greedy(

@@ -12,6 +12,7 @@ from hwmodel.networks import MLPConfig
 from nmsim import functional
 from nmsim.functional import Rows
 from nmsim.layers import Build, Linear, Param
+from nmsim.models.base import own_weights
 from nmsim.models.blocks import ACTIVATIONS, Noise, dropped
 
 
@@ -42,14 +43,22 @@ class MLP:
     def backward(self, dlogits: Rows) -> None:
         """Gradients of all parameters."""
         dx = self.head.backward(dlogits)
-        for layer, derivative in zip(reversed(self.layers), reversed(self._derivatives), strict=True):
-            dx = functional.activation_backward(dx, derivative, layer.bias.grad)
-            dx = layer.product_backward(dx) if layer is not self.layers[0] else layer.weight_backward(dx)
+        for i in reversed(range(len(self.layers))):
+            layer = self.layers[i]
+            dx = functional.activation_backward(dx, self._derivatives[i], layer.bias.grad)
+            if i > 0:
+                dx = layer.product_backward(dx)
+            else:
+                layer.weight_backward(dx)
 
     def params(self) -> Iterator[Param]:
         """Layer by layer."""
         return chain.from_iterable(layer.params() for layer in (*self.layers, self.head))
 
+    def linears(self) -> list[Linear]:
+        """All layers."""
+        return [*self.layers, self.head]
+
     def sparsifiable(self) -> list[Param]:
-        """Every layer's weight."""
-        return [layer.weight for layer in (*self.layers, self.head)]
+        """The weights of all linear layers; a tied head has none of its own."""
+        return own_weights(self.linears())

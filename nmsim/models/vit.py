@@ -10,7 +10,7 @@ from jaxtyping import Float
 from hwmodel.networks import ViTConfig
 from nmsim.functional import Rows
 from nmsim.layers import Build, Linear, Param
-from nmsim.models.base import check_supported, linear_weights
+from nmsim.models.base import check_supported, own_weights
 from nmsim.models.blocks import Context, Noise, Sight, stack
 
 Tokens = Float[np.ndarray, "batch tokens width"]
@@ -59,9 +59,13 @@ class ViT:
         yield from self.stack.params()
         yield from self.head.params()
 
+    def linears(self) -> list[Linear]:
+        """Of patches, blocks and head."""
+        return [self.patch, *self.stack.linears(), self.head]
+
     def sparsifiable(self) -> list[Param]:
-        """The weights of patches, blocks and head."""
-        return [self.patch.weight, *linear_weights(self.stack), self.head.weight]
+        """The weights of all linear layers; a tied head has none of its own."""
+        return own_weights(self.linears())
 
     def _patches(self, images: Float[np.ndarray, "batch ..."]) -> Rows:
         (high, wide), (rows, cols) = self.config.patch, self.config.image
