@@ -116,7 +116,7 @@ class Sparsifier:
                 rule.settle(site)
             site.slots[STEP] = np.array(step)
             if step >= recipe.moments.step:
-                site.slots[SECOND_MOMENT_FROZEN] = np.array(True)  # noqa: FBT003 (an array that a checkpoint holds)
+                site.slots[SECOND_MOMENT_FROZEN] = np.array(True)
 
     def _set_operands(self, entry: _Entry, step: int) -> None:
         param, recipe, site = entry.param, entry.recipe, entry.site(step)

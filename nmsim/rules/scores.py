@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from nmsim.rules.site import SCORES, Site, Weight
+from nmsim.rules.site import MASK, SCORES, Site, Weight
 
 
 class Score:
@@ -78,11 +79,14 @@ class Learned(Score):
     reads_gradient: ClassVar[bool] = True
 
     def __call__(self, site: Site) -> Weight:
-        """The scores learned so far."""
-        return site.slots[SCORES] if SCORES in site.slots else Magnitude()(site)
+        """The scores learned so far; what was removed has the lowest possible one, and never returns."""
+        scores = site.slots.get(SCORES, np.abs(site.value))
+        return np.where(site.mask, scores, -np.inf).astype(scores.dtype) if MASK in site.slots else scores
 
     def learn(self, site: Site, gradient: Weight) -> None:
-        """Take one step along the raw dense gradient."""
-        size = float(np.sqrt(np.mean(np.square(gradient))))
+        """Take one step along the gradient of the weights that live."""
+        g = np.where(site.mask, gradient, 0)
+        size = math.sqrt(float(np.mean(np.square(g))))
         if size > 0:
-            site.slots[SCORES] = self(site) - site.value * gradient * (self.rate / size)
+            scores = site.slots.get(SCORES, np.abs(site.value))
+            site.slots[SCORES] = scores - site.value * g * (self.rate / size)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Num, Shaped
 
 from hwmodel.pattern import FanIn, Pattern, Structure, Unstructured
 from nmsim.masks import topk_mask
 from nmsim.rules.site import Mask
 
 Scores = Num[np.ndarray, "d_out d_in"]
+Matrix = Shaped[np.ndarray, "d_out d_in"]
+Lines = Shaped[np.ndarray, "lines length"]
 
 
 def fan_in(structure: FanIn, rows: int, cols: int) -> int:
@@ -35,14 +37,12 @@ def as_pattern(structure: Structure, shape: tuple[int, int], axis: int) -> tuple
     return Pattern(kept_count(structure, lines * length), lines * length), (1, lines * length)
 
 
-def to_lines(
-    array: Num[np.ndarray, "d_out d_in"], axis: int, shape: tuple[int, int]
-) -> Num[np.ndarray, "lines length"]:
+def to_lines(array: Matrix, axis: int, shape: tuple[int, int]) -> Lines:
     """A weight's array with groups along the last axis, as lines of the given shape."""
     return np.moveaxis(array, axis, -1).reshape(shape)
 
 
-def from_lines(lines: Num[np.ndarray, "lines length"], axis: int, shape: tuple[int, int]) -> np.ndarray:
+def from_lines(lines: Lines, axis: int, shape: tuple[int, int]) -> Matrix:
     """The inverse of `to_lines` for a weight of `shape`."""
     moved = (shape[1 - axis], shape[axis])
     return np.ascontiguousarray(np.moveaxis(lines.reshape(moved), -1, axis))
