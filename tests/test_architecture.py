@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "hwmodel": {"pandas"},
     "hwmodel.validation": {"pandas", "scipy", "hwmodel"},
     "nmsim": TRAINING,  # checkpoint, prune, average and the like
+    "nmsim.checkpoint": TRAINING | {"safetensors"},
     "nmsim.evaluate": TRAINING | {"sacrebleu"},
     "nmsim.history": TRAINING | {"pandas"},
     "nmsim.train": TRAINING | {"threadpoolctl"},
