@@ -171,6 +171,7 @@ INDEX = Codec(
     decode=_decode_index,
     shape=_shape,
     text="any N:M, this project's own: kept values and bit-packed positions",
+    takes_pattern=True,
 )
 BITMASK = Codec(
     name="nm-bitmask",
@@ -180,4 +181,5 @@ BITMASK = Codec(
     decode=_decode_bitmask,
     shape=_shape,
     text="any N:M, this project's own: kept values and a bit a weight (smaller where n log2 m > m)",
+    takes_pattern=True,
 )

@@ -43,6 +43,7 @@ class Codec:
     decode: Callable[[Encoded], np.ndarray]
     shape: Callable[[Encoded], tuple[int, int]]
     text: str
+    takes_pattern: bool = False  # whether what is stored depends on the pattern asked for
 
 
 def too_full(group: int, groups: int, count: int, pattern: Pattern) -> UserError:

@@ -98,6 +98,8 @@ def _encode(source: Source, name: str, codec: Codec, choice: Encode) -> Encoded:
     w = source.read(name)
     if w.ndim != 2:
         raise UserError(f"{w.ndim}-D; only matrices are encoded")
+    if codec.takes_pattern and choice.pattern.is_dense:
+        raise UserError("it obeys no n:m; prune it first")
     return codec.encode(np.ascontiguousarray(w.T) if choice.axis == 0 else w, choice.pattern)
 
 

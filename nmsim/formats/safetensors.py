@@ -18,6 +18,7 @@ from nmsim.formats.beside import replacing
 from nmsim.formats.header import begins, file_order, header_bytes, read_header
 from nmsim.formats.tensors import Source, TensorSpec
 
+_WIDEST = 8  # bytes of the widest element
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)  # Linux fetches a block's pages in one go
 
 
@@ -60,7 +61,10 @@ class Reader(Source):
         except ValueError:
             raise UserError(f"{self.path}: the file became shorter while it was read") from None
         data = np.frombuffer(mapped, np.uint8, nbytes, page)
-        return data if begin % 8 == 0 else data.copy()  # compiled kernels want aligned elements
+        if begin % _WIDEST:  # compiled kernels want aligned elements
+            data = data.copy()
+            data.flags.writeable = False
+        return data
 
 
 def _open(path: Path) -> BinaryIO:

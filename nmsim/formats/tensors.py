@@ -45,6 +45,11 @@ class Source(AbstractContextManager["Source"]):
     ) -> None:
         self.close()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(spec.nbytes for spec in self.specs.values())
+
     @abstractmethod
     def close(self) -> None:
         """Close what is open."""

@@ -1,0 +1,113 @@
+"""`nmsim export`: the matrices of a checkpoint in the encoding that another tool reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hwmodel.errors import UserError, unknown
+from hwmodel.pattern import DENSE, Pattern
+from nmsim.formats.codecs import CODECS
+from nmsim.formats.converted import Converted
+from nmsim.formats.detect import look
+from nmsim.formats.dtypes import is_weight, named
+from nmsim.formats.encoded import Codec
+from nmsim.formats.exchange import Encode, Exported, copy_file, encode_file
+from nmsim.formats.rewrite import check_target
+from nmsim.formats.shards import ONNX_SUFFIX
+from nmsim.formats.tensors import Source
+
+from ..trained import open_run_or_file
+from ..transfer import Axis, axis_of, matrices, print_json, progress, show
+
+DENSE_FORMATS = {
+    "dense": "every tensor with its zeros, which every runtime reads",
+    "onnx": "the same as initialisers of one Gemm each; TensorRT finds 2:4 in them by itself",
+}
+COLUMNS = {
+    "tensor": lambda row: row.name,
+    "dense bytes": lambda row: f"{row.dense_bytes:,}",
+    "encoded bytes": lambda row: f"{row.encoded_bytes:,}",
+    "left dense because": lambda row: row.reason,
+}
+
+
+def export(
+    file: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(alias="-o")],
+    format_name: Annotated[str, Parameter(name="--format")],
+    dtype: str = "as-is",
+    pattern: str = "found",
+    include: tuple[str, ...] = ("*",),
+    exclude: tuple[str, ...] = (),
+    axis: Axis = "auto",
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """Write a checkpoint in another format; matrices that the format can't hold stay dense, with the reason.
+
+    Args:
+        file: A safetensors file, the .index.json of shards, an ONNX model, or the folder of a run.
+        out: The file to write; never the one that is read.
+        format_name: dense, onnx, torch-semi-structured, cutlass-sm80, sparse-24-bitmask, sparse-bitmask, nm,
+            nm-bitmask or scipy.
+        dtype: Round floating-point weights to float32, float16, bfloat16, float8_e4m3fn or float8_e5m2.
+        pattern: n:m that nm and nm-bitmask store; "found" takes the sparsest that each matrix obeys.
+        include: Globs of tensor names to encode.
+        exclude: Globs of tensor names to leave dense.
+        axis: The axis that groups run along: 1 for weights [d_out, d_in], 0 for [d_in, d_out].
+        as_json: Print JSON.
+    """
+    if format_name not in CODECS.keys() | DENSE_FORMATS.keys():
+        raise unknown("format", format_name, CODECS.keys() | DENSE_FORMATS.keys())
+    check_target(file, out)
+    _check_ending(format_name, out)
+    with ExitStack() as stack:
+        source = stack.enter_context(open_run_or_file(file))
+        weights = source if dtype == "as-is" else Converted(source, named(dtype))
+        report: Sequence[Exported] = ()
+        if format_name in DENSE_FORMATS:
+            copy_file(weights, out, stack.enter_context(progress("copying", weights.nbytes)))
+        else:
+            codec = CODECS[format_name]
+            choices = _choices(weights, codec, pattern, matrices(weights, include, exclude), axis)
+            report = encode_file(weights, out, codec, choices, stack.enter_context(progress("encoding", 2 * weights.nbytes)))
+    _tell(file, out, format_name, report, as_json)
+
+
+def _check_ending(format_name: str, out: Path) -> None:
+    if (format_name == "onnx") != (out.suffix == ONNX_SUFFIX):
+        ending = ONNX_SUFFIX if format_name == "onnx" else ".safetensors"
+        raise UserError(f"{out}: format {format_name} writes a file that ends in {ending}")
+
+
+def _choices(source: Source, codec: Codec, pattern: str, names: Sequence[str], axis: Axis) -> dict[str, Encode]:
+    """The floating-point matrices to encode, with their axis and pattern."""
+    choices = {}
+    for name in names:
+        along = axis_of(source, name, axis)
+        if along is not None and is_weight(source.specs[name].dtype):
+            choices[name] = Encode(along, _pattern(source, codec, name, along, pattern))
+    return choices
+
+
+def _pattern(source: Source, codec: Codec, name: str, axis: int, pattern: str) -> Pattern:
+    if not codec.takes_pattern:
+        return DENSE
+    return look(source, name, axis).pattern if pattern == "found" else Pattern.parse(pattern)
+
+
+def _tell(file: Path, out: Path, format_name: str, report: Sequence[Exported], as_json: bool) -> None:  # noqa: FBT001 - the user's choice
+    size = out.stat().st_size
+    if as_json:
+        rows = [asdict(row) for row in report]
+        print_json({"file": str(file), "out": str(out), "format": format_name, "bytes": size, "tensors": rows})
+        return
+    left = sum(bool(row.reason) for row in report)
+    show(report, COLUMNS, f"{out}: {size:,} bytes, {len(report) - left} matrices encoded, {left} left dense")

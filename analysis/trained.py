@@ -1,0 +1,40 @@
+"""The weights of a run, as its model uses them, for the commands on weight files."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from hwmodel.errors import UserError
+from nmsim.checkpoint import FILE, load_checkpoint
+from nmsim.compressed import NMMatrix, decompress
+from nmsim.formats.memory import Memory
+from nmsim.formats.shards import open_weights
+from nmsim.formats.tensors import Source
+from nmsim.run import read_run
+from nmsim.train import Trainer
+
+
+def open_run_or_file(path: Path) -> Source:
+    """A weight file, or the final weights of the run in a folder."""
+    return run_weights(path) if path.is_dir() else open_weights(path)
+
+
+def run_weights(folder: Path) -> Memory:
+    """What the forward pass multiplies by after the last step: masked, scaled or averaged as the run's recipe says.
+
+    Raises `UserError` for a folder without a checkpoint.
+    """
+    if not (folder / FILE).exists():
+        raise UserError(f"{folder}: no {FILE}; name a weight file, or the folder of a run that has one")
+    run = read_run(folder / "config.toml")
+    with closing(Trainer(run)) as trainer:
+        reached = load_checkpoint(folder, run, trainer.params)
+        with trainer.evaluated(max(0, reached.step - 1)):
+            return Memory({param.name: _dense(param.fwd) for param in trainer.params}, folder.name)
+
+
+def _dense(operand: np.ndarray | NMMatrix) -> np.ndarray:
+    return decompress(operand) if isinstance(operand, NMMatrix) else operand.copy()
