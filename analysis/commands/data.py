@@ -47,9 +47,9 @@ def data(
     if as_json:
         sys.stdout.write(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
         return
-    table = Table("data set", "what it is", "here", "licence", Column("how to get it", no_wrap=True), box=None)
+    table = Table(Column("data set", no_wrap=True), "what it is", "licence", Column("here", no_wrap=True), box=None)
     for row in rows:
-        table.add_row(row.name, row.summary, "yes" if row.here else "no", row.licence, row.command)
+        table.add_row(row.name, row.summary, row.licence, "yes" if row.here else f"no: {row.command}")
     Console().print(table)
 
 
