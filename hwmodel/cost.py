@@ -108,7 +108,8 @@ def bound_of(launch_s: float, compute_s: float, memory_s: float) -> str:
 
 
 def _cost(estimate: Estimate) -> Cost:
-    launch, compute, memory, tail = (float(part) for part in estimate.time)
+    host, launch, compute, memory, tail = (float(part) for part in estimate.time)
+    launch += max(0.0, host - launch - max(compute, memory))
     return Cost(
         estimate.seconds,
         estimate.joules,

@@ -63,11 +63,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Processor:
-    """A GPU or CPU: `cores` that each compute tiles of a product. `launch_s` is the floor of one kernel."""
+    """A GPU or CPU: `cores` that each compute tiles of a product."""
 
     cores_count: int
     clock_hz: float
-    launch_s: float
 
 
 @dataclass(frozen=True)

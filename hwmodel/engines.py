@@ -17,12 +17,13 @@ from hwmodel.execution import (
     sparse_operand,
     unstructured_execution,
 )
-from hwmodel.libraries import Library, constants_of, library_named
+from hwmodel.libraries import LIBRARIES, Library, library_named, pass_library, shipped_fits
 from hwmodel.matrix_engine import engine_cycles, expected_imbalance
 from hwmodel.pattern import Pattern
-from hwmodel.processor import Machine, Seconds, Work, product_seconds
+from hwmodel.processor import Machine, Seconds, Work, pass_seconds, product_seconds
 from hwmodel.stc import MACS_PER_CYCLE, run
 from hwmodel.systolic import systolic_cycles
+from hwmodel.transfer import constants_of, dense_name
 from hwmodel.workload import Elementwise, Gemm
 
 STC_PATTERNS = (Pattern(2, 4), Pattern(2, 6), Pattern(2, 8))
@@ -55,25 +56,30 @@ def price_gemm(engine: Engine, device: Device, gemm: Gemm, dtype: str, library: 
 
 @price_gemm.register
 def _(engine: Processor, device: Device, gemm: Gemm, dtype: str, library: str) -> Estimate:
-    if library != "best" and library not in device.libraries:
-        raise UserError(f"{device.name}: no library {library} (libraries: {', '.join(device.libraries)})")
-    dense = next(name for name in device.libraries if library_named(name).kind == "dense")
-    runs = {name: _execution(device, gemm, dtype, library_named(name)) for name in device.libraries}
-    names = [name for name, run in runs.items() if not run.is_dense and library in ("best", name)]
-    if library == "best" or not names:
-        names.append(dense)
-    estimates = [_on_processor(engine, device, gemm, runs[name], (library_named(name), dtype)) for name in names]
+    names = device.libraries if library == "best" else (_checked(device, library).name,)
+    runs = {name: _execution(device, gemm, dtype, LIBRARIES[name]) for name in names}
+    usable = {name: run for name, run in runs.items() if not run.is_dense} | {dense_name(device): dense_execution(gemm)}
+    if library != "best" and len(usable) > 1:
+        del usable[dense_name(device)]
+    estimates = [_on_processor(engine, device, gemm, run, (name, dtype)) for name, run in usable.items()]
     return min(estimates, key=lambda estimate: estimate.seconds)
 
 
-def _on_processor(
-    engine: Processor, device: Device, gemm: Gemm, run: Execution, kernel: tuple[Library, str]
-) -> Estimate:
-    library, dtype = kernel
+def _checked(device: Device, name: str) -> Library:
+    """The library of that name. Raises `UserError` for one of another platform than the device's."""
+    library = library_named(name)
+    if library.platform != LIBRARIES[dense_name(device)].platform or library.kind == "pass":
+        raise UserError(f"{device.name}: no library {name} (libraries: {', '.join(device.libraries)})")
+    return library
+
+
+def _on_processor(engine: Processor, device: Device, gemm: Gemm, run: Execution, kernel: tuple[str, str]) -> Estimate:
+    library, dtype = LIBRARIES[kernel[0]], kernel[1]
     peak = device.peak(dtype).dense_flops_per_s
-    machine = Machine(engine.cores_count, peak, device.memory.bandwidth_bytes_per_s)
-    work = Work(gemm.rows, gemm.inner, gemm.cols, gemm.repeat, run.density, run.bytes)
-    time = product_seconds(work, library.tiles, machine, constants_of(library, engine))
+    machine = Machine(engine.cores_count, peak, device.memory.bandwidth_bytes_per_s, device.memory.cache_bytes)
+    work = Work(gemm.rows, gemm.inner, gemm.cols, gemm.repeat, run.density, run.bytes, float(library.reuse))
+    constants = constants_of(library, device, dtype, shipped_fits()).constants
+    time = product_seconds(work, library.tiles, machine, constants, loads_ahead=library.loads_ahead)
     flops = 2 * gemm.dense_macs * run.density
     energy = device.memory.energy_j_per_byte
     joules = processor_joules(time.total, flops / peak, run.bytes, device.power_w, energy)
@@ -88,6 +94,8 @@ def _execution(device: Device, gemm: Gemm, dtype: str, library: Library) -> Exec
         return unstructured_execution(gemm)
     if library.kind == "groups":
         return groups_execution(gemm, device.axes)
+    if library.kind in ("selected", "vector"):
+        return groups_execution(gemm, ("reduction",))
     return dense_execution(gemm)
 
 
@@ -125,7 +133,7 @@ def _(engine: TensorCore, device: Device, gemm: Gemm, dtype: str, library: str) 
     memory = execution.bytes / device.memory.bandwidth_bytes_per_s
     ideal = gemm.repeat * made.macs / MACS_PER_CYCLE / engine.clock_hz
     _check_library(device, library)
-    time = Seconds(0.0, compute, memory, compute - min(compute, ideal))
+    time = Seconds(0.0, 0.0, compute, memory, compute - min(compute, ideal))
     joules = gemm.repeat * made.joules
     return Estimate(time, joules, execution.bytes, 2 * gemm.repeat * made.macs, device.name, dtype)
 
@@ -142,7 +150,7 @@ def _accelerated(device: Device, compute_s: float, macs: float, run: Execution, 
     buffered, dtype = buffer
     memory = run.bytes / device.memory.bandwidth_bytes_per_s
     ideal = 2 * macs / device.peak(dtype).dense_flops_per_s
-    time = Seconds(0.0, compute_s, memory, max(0.0, compute_s - ideal))
+    time = Seconds(0.0, 0.0, compute_s, memory, max(0.0, compute_s - ideal))
     joules = accelerator_joules(macs, run.bytes, buffered, dtype, device.memory.energy_j_per_byte)
     return Estimate(time, joules, run.bytes, 2 * macs, device.name, dtype)
 
@@ -154,11 +162,16 @@ def _check_library(device: Device, library: str) -> None:
 
 
 def price_elementwise(device: Device, op: Elementwise, dtype: str) -> Estimate:
-    """The price of a pointwise operation: a launch (none on accelerators) and its bytes; free where fused."""
+    """The price of a pointwise operation: launch and bytes on a processor, bytes elsewhere; nothing where fused."""
     if op.kind in FUSED:
-        return Estimate(Seconds(0.0, 0.0, 0.0, 0.0), 0.0, 0.0, op.flops, "", dtype)
-    moved = op.bytes_moved * op.repeat
-    launch = device.engine.launch_s * op.repeat if isinstance(device.engine, Processor) else 0.0
-    time = Seconds(launch, 0.0, moved / (0.8 * device.memory.bandwidth_bytes_per_s), 0.0)
-    joules = device.memory.energy_j_per_byte * moved
+        return Estimate(Seconds(0.0, 0.0, 0.0, 0.0, 0.0), 0.0, 0.0, op.flops, "", dtype)
+    rate, moved = device.memory.bandwidth_bytes_per_s, op.bytes_moved * op.repeat
+    if isinstance(device.engine, Processor):
+        library = pass_library(LIBRARIES[dense_name(device)].platform, op.kind)
+        timed = "fp16" if "fp16" in device.peaks else "fp32"
+        constants = constants_of(library, device, timed, shipped_fits()).constants
+        time = Seconds(*(part * op.repeat for part in pass_seconds(op.bytes_moved, rate, constants)))
+    else:
+        time = Seconds(0.0, 0.0, 0.0, moved / rate, 0.0)
+    joules = float(processor_joules(time.total, 0.0, moved, device.power_w, device.memory.energy_j_per_byte))
     return Estimate(time, joules, moved, op.flops, "", dtype)

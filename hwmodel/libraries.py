@@ -1,48 +1,163 @@
-"""Kernel libraries: the kind of sparsity each uses, its tiles, and its fitted constants on a device and type."""
+"""Kernel libraries: the sparsity each uses, its tiles, and its fitted constants on a device and type."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
 
-from hwmodel.device import Processor
-from hwmodel.errors import unknown
-from hwmodel.execution import Kind
-from hwmodel.processor import Constants
+from hwmodel.errors import UserError, unknown
+from hwmodel.processor import BOUNDS
+from hwmodel.toml import build, read_toml
+
+Kind = Literal["dense", "hardware", "selected", "vector", "unstructured", "groups", "pass"]
+KINDS = {
+    "dense": "every product, dense",
+    "hardware": "patterns that the sparse units' own (2:4) contains",
+    "selected": "V:N:M, 2 of 4 selected columns of m, shared by V rows, on sparse units",
+    "vector": "N:M whose positions are shared by vectors of outputs",
+    "unstructured": "any mask of one operand",
+    "groups": "any N:M mask",
+    "pass": "pointwise and row-wise passes",
+}
+LOADS_AHEAD = ("dense", "hardware", "selected", "vector")
 
 
 @dataclass(frozen=True)
 class Library:
-    """One library of kernels. `tiles` are the same on every device."""
+    """One library of kernels on a platform. `tiles` are the same on every device; 0 rows stand for the reuse of a row.
+
+    `free` names the constants that are fitted; the others keep their `fixed` value. Tiles and free constants together
+    are the numbers of the library on a device and type: at most six. `power_of_two` kernels pad n to a power of two.
+    """
 
     name: str
+    platform: Literal["cuda", "rocm", "host"]
     kind: Kind
     tiles: tuple[tuple[int, int], ...]
-    mac_cost: float
-    step_cost: float
+    free: tuple[str, ...]
+    fixed: dict[str, float] = field(default_factory=dict)
+    reuse: int = 1
+    power_of_two: bool = False
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def loads_ahead(self) -> bool:
+        """Whether its kernels fetch the next operands while they compute."""
+        return self.kind in LOADS_AHEAD
+
+    @property
+    def numbers(self) -> int:
+        """Numbers that describe it on one device and type: fitted constants and tiles."""
+        return len(self.free) + len(self.tiles)
 
 
+_DENSE = ("host_s", "launch_s", "mac_cost", "bandwidth_share")
+_DENSE_TILES = ((32, 64), (128, 128))
 LIBRARIES = {
     library.name: library
     for library in (
-        Library("cuBLAS", "dense", ((128, 128), (256, 128)), 1.1, 0.0),
-        Library("rocBLAS", "dense", ((128, 128), (256, 128)), 1.5, 0.0),
-        Library("hipBLASLt", "dense", ((128, 128), (256, 128)), 1.5, 0.0),
-        Library("cuSPARSELt", "hardware", ((256, 128),), 1.2, 0.0),
-        Library("hipSPARSELt", "hardware", ((256, 128),), 1.6, 0.0),
-        Library("Sputnik", "unstructured", ((64, 64),), 3.0, 0.1),
-        Library("NumPy", "dense", ((16, 16),), 1.14, 0.0),
-        Library("nmsim", "groups", ((16, 16),), 1.81, 0.039),
+        Library("cuBLAS", "cuda", "dense", _DENSE_TILES, _DENSE, aliases=("cuBLASLt",)),
+        Library("rocBLAS", "rocm", "dense", _DENSE_TILES, _DENSE),
+        Library("hipBLASLt", "rocm", "dense", _DENSE_TILES, _DENSE),
+        Library("cuSPARSELt", "cuda", "hardware", ((256, 256),), ("host_s", "launch_s", "mac_cost", "bandwidth_share")),
+        Library("hipSPARSELt", "rocm", "hardware", _DENSE_TILES, _DENSE),
+        Library(
+            "Spatha",
+            "cuda",
+            "selected",
+            ((0, 64),),
+            ("launch_s", "mac_cost", "step_cost", "gather_cost", "bandwidth_share"),
+            {"window_bytes": 1e12},
+            reuse=128,
+            aliases=("VENOM",),
+        ),
+        Library(
+            "NM-SpMM", "cuda", "vector", ((32, 32),), ("launch_s", "mac_cost", "step_cost", "bandwidth_share"), reuse=32
+        ),
+        Library(
+            "nmSPARSE",
+            "cuda",
+            "vector",
+            ((32, 32),),
+            ("launch_s", "mac_cost", "step_cost", "bandwidth_share"),
+            reuse=32,
+            power_of_two=True,
+        ),
+        Library(
+            "Sputnik",
+            "cuda",
+            "unstructured",
+            ((32, 32),),
+            ("launch_s", "mac_cost", "step_cost", "gather_cost", "window_bytes"),
+        ),
+        Library(
+            "CLASP",
+            "cuda",
+            "unstructured",
+            ((32, 32),),
+            ("launch_s", "mac_cost", "step_cost", "gather_cost"),
+            {"window_bytes": 1e12},
+            reuse=8,
+        ),
+        Library("NumPy", "host", "dense", ((16, 16),), _DENSE),
+        Library("nmsim", "host", "groups", ((16, 16),), ("launch_s", "mac_cost", "step_cost", "bandwidth_share")),
+        Library("nmsim passes", "host", "pass", (), ("launch_s", "bandwidth_share")),
+        Library("PyTorch softmax", "cuda", "pass", (), ("host_s", "launch_s", "bandwidth_share")),
+        Library("PyTorch layernorm", "cuda", "pass", (), ("host_s", "launch_s", "bandwidth_share")),
+        Library("PyTorch gelu", "cuda", "pass", (), ("host_s", "launch_s", "bandwidth_share")),
     )
 }
+ALIASES = {alias: library.name for library in LIBRARIES.values() for alias in library.aliases}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Constants of a library on a device and type, fitted to `rows` measurements, with their errors in percent."""
+
+    library: str
+    device: str
+    dtype: str
+    constants: dict[str, float]
+    rows: int
+    median_percent: float
+    p90_percent: float
+    source: str
 
 
 def library_named(name: str) -> Library:
-    """The library of that name. Raises `UserError` for another."""
+    """The library of that name or alias. Raises `UserError` for another."""
+    name = ALIASES.get(name, name)
     if name not in LIBRARIES:
         raise unknown("library", name, LIBRARIES)
     return LIBRARIES[name]
 
 
-def constants_of(library: Library, engine: Processor) -> Constants:
-    """The constants of a library on a processor."""
-    return Constants(engine.launch_s, library.mac_cost, library.step_cost, 0.8)
+def pass_library(platform: str, kind: str) -> Library:
+    """The library of a pointwise or row-wise operation: softmax and norms have kernels of their own on a GPU."""
+    if platform == "host":
+        return LIBRARIES["nmsim passes"]
+    family = next((name for name in ("softmax", "norm") if name in kind), "gelu").replace("norm", "layernorm")
+    return LIBRARIES[f"PyTorch {family}"]
+
+
+def read_fits(path: Path) -> list[Fit]:
+    """The fits of a file that `nmsim calibrate` wrote. Raises `UserError` for a constant outside its bounds."""
+    table = read_toml(path)
+    fits = [build(Fit, entry, f"{path}: fit[{i}]") for i, entry in enumerate(table.get("fit", []))]
+    for fit in fits:
+        for name, value in fit.constants.items():
+            if name not in BOUNDS:
+                raise UserError(f"{path}: {fit.library} on {fit.device}: {unknown('constant', name, BOUNDS)}")
+            lower, upper, _ = BOUNDS[name]
+            if not lower * 0.999 <= value <= upper * 1.001:
+                raise UserError(f"{path}: {fit.library}: {name} = {value:g} is outside {lower:g} to {upper:g}")
+    return fits
+
+
+@cache
+def shipped_fits() -> tuple[Fit, ...]:
+    """The fits that come with the package."""
+    return tuple(read_fits(Path(str(files("hwmodel").joinpath("data").joinpath("fits.toml")))))

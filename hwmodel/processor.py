@@ -1,8 +1,12 @@
 """Latency of one kernel on a processor whose cores compute tiles: GPUs and CPUs. Plain numbers or arrays alike.
 
-t = launch + max(waves 2 tile_rows tile_cols inner (mac_cost d + step_cost) / (peak / cores), bytes / (share bandwidth))
+t       = max(host, launch + max(compute, bytes / (bandwidth_share bandwidth)))
+compute = waves 2 tile_rows tile_cols inner step / (peak / cores),  waves = ceil(tiles / cores), the best tile of a list
+step    = max(executed, step_cost) where the kernel loads ahead while it computes, executed + step_cost where not
+executed = density (mac_cost + gather_cost miss / reuse),  miss = max(0, 1 - cache / (inner window_bytes))
 
-with waves = ceil(tiles / cores), d the density that the kernel executes, and the best tile of the library's list.
+`density` is the share of the dense multiply-adds that the kernel executes, the peak is the dense one, and `reuse` is
+the number of rows that share one gathered row of the dense operand.
 """
 
 from __future__ import annotations
@@ -14,8 +18,9 @@ import numpy as np
 
 
 class Seconds(NamedTuple):
-    """Parts of one kernel's time. `compute` holds `tail`, the share of it in which cores wait for the last wave."""
+    """Parts of one kernel's time. `compute` holds `tail`, the part in which cores wait for the last wave."""
 
+    host: Any
     launch: Any
     compute: Any
     memory: Any
@@ -23,16 +28,17 @@ class Seconds(NamedTuple):
 
     @property
     def total(self) -> Any:
-        """Launch, then compute and memory traffic side by side."""
-        return self.launch + np.maximum(self.compute, self.memory)
+        """Launch, then compute and memory traffic side by side; never less than the host needs to start the kernel."""
+        return np.maximum(self.host, self.launch + np.maximum(self.compute, self.memory))
 
 
 class Machine(NamedTuple):
-    """A processor's cores, its dense peak rate and its memory's."""
+    """A processor's cores, dense peak rate, memory rate and last cache."""
 
     cores: Any
     flops_per_s: Any
     bytes_per_s: Any
+    cache_bytes: Any
 
 
 class Work(NamedTuple):
@@ -44,33 +50,57 @@ class Work(NamedTuple):
     repeat: Any
     density: Any
     bytes: Any
+    reuse: Any = 1.0
 
 
 class Constants(NamedTuple):
-    """What is fitted of a library on a device and type.
+    """What is fitted of a library on a device and type; `BOUNDS` says what each number means."""
 
-    launch_s: floor of one kernel, seconds.
-    mac_cost: time of one executed multiply-add over its time at peak, at least 1.
-    step_cost: the same for what every position of the dense product costs although it is skipped, at least 0.
-    bandwidth_share: share of peak bandwidth that the kernel reaches, in (0, 1].
-    """
-
+    host_s: Any
     launch_s: Any
     mac_cost: Any
     step_cost: Any
+    gather_cost: Any
+    window_bytes: Any
     bandwidth_share: Any
 
 
-def product_seconds(work: Work, tiles: Sequence[tuple[int, int]], machine: Machine, constants: Constants) -> Seconds:
-    """Time of the products on a processor, with the best of the library's tiles."""
-    rows, inner, cols, repeat, density, moved_bytes = work
-    cores, flops_per_s, bytes_per_s = machine
-    step = 2.0 * inner * (constants.mac_cost * density + constants.step_cost)
-    compute = np.inf
-    for tile_rows, tile_cols in tiles:
-        count = np.ceil(rows / tile_rows) * np.ceil(cols / tile_cols) * repeat
-        waves = np.ceil(count / cores)
-        compute = np.minimum(compute, waves * (tile_rows * tile_cols * cores) * step / flops_per_s)
-    ideal = rows * cols * repeat * step / flops_per_s
+BOUNDS: dict[str, tuple[float, float, str]] = {
+    "host_s": (1e-7, 3e-4, "seconds that the host needs to start one kernel, hidden behind a longer one"),
+    "launch_s": (1e-7, 2e-4, "seconds of a kernel on the device before and after its tiles"),
+    "mac_cost": (1.0, 40.0, "time of an executed multiply-add over its time at the dense peak"),
+    "step_cost": (1e-4, 10.0, "the same for a position of the dense product, executed or not"),
+    "gather_cost": (1e-2, 300.0, "the same for fetching a row of the dense operand for one kept weight"),
+    "window_bytes": (1e1, 1e6, "live bytes of the dense operand for a position of the reduction"),
+    "bandwidth_share": (0.1, 1.0, "share of the memory's peak bandwidth that the kernel reaches"),
+}
+"""Name of a constant -> lower bound, upper bound, meaning."""
+
+
+def step_time(work: Work, cache_bytes: Any, constants: Constants, *, loads_ahead: bool) -> Any:
+    """Time of one position of the dense product over its time at peak."""
+    miss = np.maximum(0.0, 1.0 - cache_bytes / (work.inner * constants.window_bytes))
+    executed = work.density * (constants.mac_cost + constants.gather_cost * miss / work.reuse)
+    return np.maximum(executed, constants.step_cost) if loads_ahead else executed + constants.step_cost
+
+
+def product_seconds(
+    work: Work, tiles: Sequence[tuple[int, int]], machine: Machine, constants: Constants, *, loads_ahead: bool
+) -> Seconds:
+    """Time of the products with the best tile; a tile of 0 rows has as many as share a gathered row."""
+    step = 2.0 * work.inner * step_time(work, machine.cache_bytes, constants, loads_ahead=loads_ahead)
+    compute: Any = np.inf
+    for rows, tile_cols in tiles:
+        tile_rows = rows or work.reuse
+        count = np.ceil(work.rows / tile_rows) * np.ceil(work.cols / tile_cols) * work.repeat
+        waves = np.ceil(count / machine.cores)
+        compute = np.minimum(compute, waves * (tile_rows * tile_cols * machine.cores) * step / machine.flops_per_s)
+    ideal = work.rows * work.cols * work.repeat * step / machine.flops_per_s
+    memory = work.bytes / (constants.bandwidth_share * machine.bytes_per_s)
+    return Seconds(constants.host_s, constants.launch_s, compute, memory, compute - np.minimum(compute, ideal))
+
+
+def pass_seconds(moved_bytes: Any, bytes_per_s: Any, constants: Constants) -> Seconds:
+    """Time of a pointwise or row-wise pass over `moved_bytes`."""
     memory = moved_bytes / (constants.bandwidth_share * bytes_per_s)
-    return Seconds(constants.launch_s, compute, memory, compute - np.minimum(compute, ideal))
+    return Seconds(constants.host_s, constants.launch_s, 0.0, memory, 0.0)

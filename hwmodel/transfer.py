@@ -1,0 +1,102 @@
+"""Constants of a library on a device: its own fit, or the fit of the nearest device carried over.
+
+A library that was never timed on a device takes its constants from the nearest device on which it was, by peak rate and
+bandwidth. Costs are carried over in proportion to the dense kernels' cost on both devices; the launch, the host's time
+and the bandwidth share are those of this device's own dense kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hwmodel.device import Device, load_device
+from hwmodel.libraries import LIBRARIES, Fit, Library
+from hwmodel.processor import BOUNDS, Constants
+
+ASSUMED = {
+    "host_s": 1e-6,
+    "launch_s": 5e-6,
+    "mac_cost": 1.15,
+    "step_cost": 0.05,
+    "gather_cost": 10.0,
+    "window_bytes": 1e3,
+    "bandwidth_share": 0.8,
+}
+"""Where no device was timed: a kernel at 87 % of peak and 80 % of bandwidth, launched in 5 us."""
+UNUSED = {"host_s": 0.0, "launch_s": 0.0, "mac_cost": 1.0, "step_cost": 0.0, "gather_cost": 0.0, "window_bytes": 1.0}
+"""What a constant is for a library that doesn't have it."""
+SHARED = ("host_s", "launch_s", "bandwidth_share")
+CARRIED = ("mac_cost", "step_cost", "gather_cost")
+
+
+class Known(NamedTuple):
+    """Constants, and how they are known: "fitted", "carried over from DEVICE" or "assumed"."""
+
+    constants: Constants
+    basis: str
+
+
+def constants_of(library: Library, device: Device, dtype: str, fits: Sequence[Fit]) -> Known:
+    """The constants of a library on a device and type, from the best of `fits`."""
+    own = find(fits, library.name, device.name, dtype)
+    dense = find(fits, dense_name(device), device.name, dtype)
+    shared = {} if dense is None else {name: dense.constants[name] for name in SHARED if name in dense.constants}
+    if own is not None:
+        return Known(_filled(library, shared | own.constants), "fitted")
+    donor = _nearest(library, device, dtype, fits)
+    if donor is None:
+        return Known(_filled(library, shared), "assumed")
+    ratio = _dense_ratio(dense, donor, fits)
+    carried = {
+        name: value * ratio if name in CARRIED else value
+        for name, value in donor.constants.items()
+        if name not in shared
+    }
+    return Known(_filled(library, shared | carried), f"carried over from {donor.device}")
+
+
+def find(fits: Sequence[Fit], library: str, device: str, dtype: str) -> Fit | None:
+    """The fit of exactly that library, device and type."""
+    return next((f for f in fits if (f.library, f.device, f.dtype) == (library, device, dtype)), None)
+
+
+def dense_name(device: Device) -> str:
+    """The dense library of a processor."""
+    return next(name for name in device.libraries if LIBRARIES[name].kind == "dense")
+
+
+def _nearest(library: Library, device: Device, dtype: str, fits: Sequence[Fit]) -> Fit | None:
+    """The fit of the library on the nearest device, of the same type where there is one."""
+    donors = [fit for fit in fits if fit.library == library.name]
+    donors = [fit for fit in donors if fit.dtype == dtype] or donors
+    return min(donors, key=lambda fit: _distance(device, dtype, fit), default=None)
+
+
+def _distance(device: Device, dtype: str, fit: Fit) -> float:
+    other = load_device(fit.device)
+    peaks = device.peak(dtype).dense_flops_per_s / other.peak(fit.dtype).dense_flops_per_s
+    return abs(math.log(peaks)) + abs(
+        math.log(device.memory.bandwidth_bytes_per_s / other.memory.bandwidth_bytes_per_s)
+    )
+
+
+def _dense_ratio(dense: Fit | None, donor: Fit, fits: Sequence[Fit]) -> float:
+    """Cost of a dense multiply-add on this device over that on the donor; 1 where either was not timed."""
+    theirs = find(fits, dense_name(load_device(donor.device)), donor.device, donor.dtype)
+    if dense is None or theirs is None:
+        return 1.0
+    return dense.constants["mac_cost"] / theirs.constants["mac_cost"]
+
+
+def _filled(library: Library, known: dict[str, float]) -> Constants:
+    """All constants: those known, the library's fixed ones, what was assumed of its free ones; within their bounds."""
+    values = UNUSED | {name: ASSUMED[name] for name in (*library.free, "bandwidth_share")}
+    values |= {name: value for name, value in known.items() if name in library.free or name == "bandwidth_share"}
+    bounded = {
+        name: min(max(value, BOUNDS[name][0]), BOUNDS[name][1])
+        for name, value in values.items()
+        if name in library.free
+    }
+    return Constants(**(values | bounded | library.fixed))
