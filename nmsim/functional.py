@@ -11,8 +11,11 @@ from nmsim import gemm
 from nmsim.kernels import norm, pointwise, softmax
 
 Rows = Float[np.ndarray, "t d"]
+Memory = Float[np.ndarray, "t_memory d"]
+Logits = Float[np.ndarray, "t outputs"]
 Vector = Float[np.ndarray, " d"]
 Heads = Float[np.ndarray, "batch heads tokens d_head"]
+Keys = Float[np.ndarray, "batch heads keys d_head"]
 Scores = Float[np.ndarray, "batch heads queries keys"]
 
 NORM_EPS = 1e-5
@@ -72,7 +75,7 @@ def activation_backward(dy: Rows, derivative: Rows, dbias: Vector) -> Rows:
 
 
 def attention(
-    q: Heads, k: Heads, v: Heads, limits: Int[np.ndarray, " batch"], *, causal: bool, site: str
+    q: Heads, k: Keys, v: Keys, limits: Int[np.ndarray, " batch"], *, causal: bool, site: str
 ) -> tuple[Rows, Scores]:
     """softmax(q @ k.T / sqrt(d_head)) @ v for every head, side by side as [t, heads * d_head]; and the softmax.
 
@@ -85,7 +88,7 @@ def attention(
     return out, p
 
 
-def attention_backward(dout: Heads, q: Heads, k: Heads, v: Heads, p: Scores, *, site: str) -> tuple[Rows, Rows, Rows]:
+def attention_backward(dout: Heads, q: Heads, k: Keys, v: Keys, p: Scores, *, site: str) -> tuple[Rows, Memory, Memory]:
     """Gradients of q, k and v as [t, heads * d_head], from that of the output and the softmax `p`."""
     (batch, many), dtype = q.shape[:2], q.dtype
     dq, dk, dv = (np.empty((batch * x.shape[2], many * x.shape[3]), dtype) for x in (q, k, v))

@@ -71,6 +71,10 @@ class Param:
         self._bwd = operand
 
 
+Inputs = Float[np.ndarray, "t d_in"]
+Outputs = Float[np.ndarray, "t d_out"]
+
+
 @runtime_checkable
 class Layer(Protocol):
     """A forward pass, and the backward pass that follows it with the same shapes."""
@@ -123,39 +127,39 @@ class Linear:
         """A layer with a weight of its own."""
         return cls(Param(site, build.uniform(d_out, d_in)), biased=biased)
 
-    def forward(self, x: Rows) -> Rows:
+    def forward(self, x: Inputs) -> Outputs:
         """The product and the bias."""
         y = self.product(x)
         if self.biased:
             y += self.bias.value
         return y
 
-    def backward(self, dy: Rows) -> Rows:
+    def backward(self, dy: Outputs) -> Inputs:
         """Gradients of the input, the weight and the bias."""
         self._add_bias_gradient(dy)
         return self.product_backward(dy)
 
-    def first_backward(self, dy: Rows) -> None:
+    def first_backward(self, dy: Outputs) -> None:
         """Gradients of weight and bias alone: the first layer of a model has no input gradient."""
         self._add_bias_gradient(dy)
         self.weight_backward(dy)
 
-    def product(self, x: Rows) -> Rows:
+    def product(self, x: Inputs) -> Outputs:
         """The forward product alone."""
         self.x = self.weight.x(x)
         return gemm.fprop(self.x, self.weight.fwd, site=self.site)
 
-    def product_backward(self, dy: Rows) -> Rows:
+    def product_backward(self, dy: Outputs) -> Inputs:
         """Gradients of the input and the weight."""
         self.weight_backward(dy)
         return gemm.dgrad(dy, self.weight.bwd, site=self.site)
 
-    def weight_backward(self, dy: Rows) -> None:
+    def weight_backward(self, dy: Outputs) -> None:
         """Gradient of the weight alone, from what its rule makes of the output gradient."""
         dw = gemm.wgrad(self.weight.dy(dy), self.x, like=self.weight.grad_like, site=self.site)
         self.weight.grad += dw if isinstance(dw, np.ndarray) else decompress(dw)
 
-    def _add_bias_gradient(self, dy: Rows) -> None:
+    def _add_bias_gradient(self, dy: Outputs) -> None:
         if self.biased:
             pointwise.add_columns(dy, self.bias.grad)
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from hwmodel.networks import TransformerConfig
 from nmsim import functional
-from nmsim.functional import Rows, Vector
+from nmsim.functional import Memory, Rows, Vector
 from nmsim.kernels import pointwise
 from nmsim.layers import Build, Linear, Norm, Param
 
@@ -76,7 +76,7 @@ class Attention:
             Linear.create(f"{site}.{name}", width, width, build, biased=biased) for name in "qkvo"
         )
 
-    def attend(self, h: Rows, memory: Rows, sight: Sight) -> Rows:
+    def attend(self, h: Rows, memory: Memory, sight: Sight) -> Rows:
         """Attention of every row of `h` over the rows of `memory` in its sequence, without the output's bias."""
         q, k, v = (
             functional.heads(layer.forward(x), sight.batch, self.count)
@@ -86,7 +86,7 @@ class Attention:
         self._saved = q, k, v, p
         return self.out.product(y)
 
-    def attend_backward(self, dy: Rows) -> tuple[Rows, Rows]:
+    def attend_backward(self, dy: Rows) -> tuple[Rows, Memory]:
         """Gradients of `h` and `memory`."""
         q, k, v, p = self._saved
         dout = functional.heads(self.out.product_backward(dy), *q.shape[:2])

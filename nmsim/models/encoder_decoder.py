@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from hwmodel.networks import EncoderDecoderConfig
-from nmsim.functional import Rows
+from nmsim.functional import Logits, Memory, Rows
 from nmsim.layers import Build, Linear, Param
 from nmsim.models.base import TokenStem, check_supported, own_weights, vocabulary_head
 from nmsim.models.blocks import Context, Noise, Sight, stack
@@ -29,7 +29,7 @@ class EncoderDecoder:
         self.decoder = stack("decoder.", config, build, self.noise, cross=True)
         self.head = vocabulary_head(config, self.table, build)
 
-    def forward(self, source: Int[np.ndarray, "batch source"], target: Int[np.ndarray, "batch target"]) -> Rows:
+    def forward(self, source: Int[np.ndarray, "batch source"], target: Int[np.ndarray, "batch target"]) -> Logits:
         """Logits of the symbol after each of `target`; `source` is padded with 0 on the right, which is not seen."""
         return self.decode(target, *self.encode(source))
 
@@ -39,13 +39,13 @@ class EncoderDecoder:
         self._source = Context(sight)
         return self.encoder.forward(self.source.forward(source), self._source), sight
 
-    def decode(self, target: Int[np.ndarray, "batch target"], memory: Rows, sight: Sight) -> Rows:
+    def decode(self, target: Int[np.ndarray, "batch target"], memory: Memory, sight: Sight) -> Logits:
         """Logits of the symbol after each of `target`."""
         own = Sight(np.full(len(target), target.shape[1]), causal=True)
         self._target = Context(own, memory, sight, np.zeros_like(memory))
         return self.head.forward(self.decoder.forward(self.target.forward(target), self._target))
 
-    def backward(self, dlogits: Rows) -> None:
+    def backward(self, dlogits: Logits) -> None:
         """Gradients of all parameters."""
         self.target.backward(self.decoder.backward(self.head.backward(dlogits), self._target))
         self.source.backward(self.encoder.backward(self._target.dmemory, self._source))
