@@ -14,15 +14,16 @@ from hwmodel.libraries import ALIASES, LIBRARIES, Library
 from hwmodel.processor import Work
 
 COLUMNS = (
-    "source device library config op m n k pattern_n pattern_m density v sparse_operand accumulate dtype quantity value "
-    "unit note"
-).split()
+    *("source", "device", "library", "config", "op", "m", "n", "k", "pattern_n", "pattern_m", "density", "v"),
+    *("sparse_operand", "accumulate", "dtype", "quantity", "value", "unit", "note"),
+)
 NUMBERS = ("m", "n", "k", "pattern_n", "pattern_m", "density", "v", "value")
 DEVICES = {"A100": "a100-40gb-sxm", "A100 PCIe 80GB": "a100-80gb-pcie", "A100 SXM 80GB": "a100-80gb-sxm"}
-"""Names of devices in measured tables; an A100 without a size is taken as the first one. Others are names or aliases."""
+"""Names of devices in measured tables; an A100 without a size is the first one. Others are names or aliases."""
 PRODUCTS = ("gemm", "spmm")
 PASSES = ("softmax", "layernorm", "gelu")
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 PASS_STREAMS = 2  # read and written once
 
 
@@ -98,9 +99,9 @@ def why_uncovered(row: pd.Series[str]) -> str:
     if not row.dtype_name or row.dtype_name not in load_device(row.device_name).peaks:
         return f"device has no peak rate for {row.dtype}"
     sizes = ("m", "n", "k") if row.op in PRODUCTS else ("m",)
-    if any(np.isnan(row[name]) for name in sizes):
+    if row[list(sizes)].isna().any():
         return "a size is missing"
-    return "" if row.seconds > 0 else f"unit {row.unit} is no time or rate"
+    return "" if float(row["seconds"]) > 0 else f"unit {row.unit} is no time or rate"
 
 
 def work_of(rows: pd.DataFrame, library: Library, dtype: str) -> Work:
@@ -117,7 +118,7 @@ def work_of(rows: pd.DataFrame, library: Library, dtype: str) -> Work:
     return Work(lines, inner, cols, 1.0, density, moved, reuse)
 
 
-def _density(rows: pd.DataFrame, library: Library) -> np.ndarray:
+def _density(rows: pd.DataFrame, library: Library) -> Floats:
     """Share of the multiply-adds that the library's kernel executes."""
     kept = (rows.pattern_n / rows.pattern_m).fillna(rows.density).fillna(1.0).to_numpy()
     if library.kind == "dense":
@@ -126,31 +127,31 @@ def _density(rows: pd.DataFrame, library: Library) -> np.ndarray:
         return np.full(len(rows), 0.5)
     if library.power_of_two:
         n = np.rint(kept * rows.pattern_m.fillna(32).to_numpy())
-        return 2 ** np.ceil(np.log2(n)) / rows.pattern_m.fillna(32).to_numpy()
-    return kept
+        return np.asarray(2 ** np.ceil(np.log2(n)) / rows.pattern_m.fillna(32).to_numpy())
+    return np.asarray(kept)
 
 
-def _reuse(rows: pd.DataFrame, library: Library) -> np.ndarray:
+def _reuse(rows: pd.DataFrame, library: Library) -> Floats:
     """Rows that share one gathered row: the table's `v`, or a number in `config` ("block4"), or the library's own."""
     named = pd.to_numeric(rows.config.str.extract(r"^block(\d+)$")[0], errors="coerce")
-    return rows.v.fillna(named).fillna(float(library.reuse)).to_numpy()
+    return np.asarray(rows.v.fillna(named).fillna(float(library.reuse)), dtype=float)
 
 
-def _index_bits(rows: pd.DataFrame, library: Library, bits: int) -> np.ndarray:
+def _index_bits(rows: pd.DataFrame, library: Library, bits: int) -> Floats:
     """Bits of one kept weight's position."""
     if library.kind in ("dense", "unstructured"):
         return np.full(len(rows), 0.0 if library.kind == "dense" else float(bits))
     if library.kind in ("hardware", "selected"):
         return np.full(len(rows), 2.0)
-    return np.ceil(np.log2(rows.pattern_m.fillna(32).to_numpy()))
+    return np.asarray(np.ceil(np.log2(rows.pattern_m.fillna(32).to_numpy())))
 
 
-def _touched(rows: pd.DataFrame, library: Library, blocks: np.ndarray) -> np.ndarray:
+def _touched(rows: pd.DataFrame, library: Library, blocks: np.ndarray) -> Floats:
     """Share of the dense operand that some block of rows selects: 1 - (1 - 4/m)^blocks for V:N:M."""
     if library.kind != "selected":
         return np.ones(len(rows))
     chosen = np.minimum(1.0, 4.0 / rows.pattern_m.fillna(4).to_numpy())
-    return 1.0 - (1.0 - chosen) ** np.ceil(blocks)
+    return np.asarray(1.0 - (1.0 - chosen) ** np.ceil(blocks))
 
 
 def machine_numbers(device: Device, dtype: str) -> tuple[float, float, float, float]:
