@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,17 +12,25 @@ from scipy.optimize import minimize
 from hwmodel.cost import DTYPE_BITS
 from hwmodel.device import load_device
 from hwmodel.libraries import LIBRARIES, Fit, Library
-from hwmodel.measured import PASS_STREAMS, PASSES, machine_numbers, why_uncovered, work_of
+from hwmodel.measured import PASS_STREAMS, Floats, machine_numbers, why_uncovered, work_of
 from hwmodel.processor import BOUNDS, Constants, Machine, pass_seconds, product_seconds
 from hwmodel.transfer import ASSUMED, constants_of, dense_name
 
 GROUP = ["device", "library", "op", "dtype"]
 KERNEL = ["library_name", "device_name", "dtype_name"]
-SHAPE_FOLDS = 4
-TAIL_WEIGHT = 0.3
-PRIOR_WEIGHT = 3e-4
-STEPS = 1200
 SPARSE_KINDS = ("hardware", "selected", "vector", "unstructured")
+SHAPE_FOLDS = 4
+TAIL_WEIGHT, PRIOR_WEIGHT = 0.3, 1e-3
+SHIFTS = (0.0, 1.0, -1.0)
+OPTIONS = {"maxfev": 1200, "xatol": 1e-3, "fatol": 1e-6}
+
+
+class Kernel(NamedTuple):
+    """A library on a device and type, by the catalogue's names."""
+
+    library: str
+    device: str
+    dtype: str
 
 
 def split_covered(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -36,9 +44,10 @@ def split_covered(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def predict(rows: pd.DataFrame, fits: Sequence[Fit]) -> pd.Series[float]:
     """Predicted seconds of every covered row."""
     predicted = pd.Series(np.nan, index=rows.index)
-    for (library, device, dtype), group in rows.groupby(KERNEL):
-        known = constants_of(LIBRARIES[library], load_device(device), dtype, fits)
-        predicted[group.index] = _seconds(group, LIBRARIES[library], (device, dtype), known.constants)
+    for kernel, group in _kernels(rows):
+        library = LIBRARIES[kernel.library]
+        known = constants_of(library, load_device(kernel.device), kernel.dtype, fits)
+        predicted[group.index] = _model(group, kernel)(known.constants)
     return predicted
 
 
@@ -53,7 +62,7 @@ def errors(rows: pd.DataFrame, predicted: pd.Series[float], split: str) -> pd.Da
 
 def calibrate(rows: pd.DataFrame, source: str = "") -> list[Fit]:
     """A fit for every library, device and type of the covered rows, dense libraries first: sparse ones lean on them."""
-    groups = sorted(rows.groupby(KERNEL), key=lambda item: (LIBRARIES[item[0][0]].kind in SPARSE_KINDS, item[0]))
+    groups = sorted(_kernels(rows), key=lambda item: (LIBRARIES[item[0].library].kind in SPARSE_KINDS, item[0]))
     fits: list[Fit] = []
     for _, group in groups:
         fits.append(fit_group(group, fits, source))
@@ -64,30 +73,25 @@ def fit_group(rows: pd.DataFrame, fits: Sequence[Fit], source: str = "") -> Fit:
     """The constants of one library on one device and type that best predict the rows.
 
     Minimises the mean and, with less weight, the 90th percentile of |ln predicted - ln measured|, with a weak pull of
-    each constant to the middle of its bounds.
+    each constant to what is assumed without measurements. What isn't fitted comes from the dense library in `fits`.
     """
-    name, device, dtype = (str(rows.iloc[0][key]) for key in KERNEL)
-    library = LIBRARIES[name]
-    base = constants_of(library, load_device(device), dtype, [fit for fit in fits if fit.library != name]).constants
-    measured = np.log(rows.seconds.to_numpy())
-    seconds = _model(rows, library, (device, dtype))
+    kernel = Kernel(*(str(rows.iloc[0][key]) for key in KERNEL))
+    library, device = LIBRARIES[kernel.library], load_device(kernel.device)
+    others = [fit for fit in fits if fit.library != library.name]
+    base = constants_of(library, device, kernel.dtype, others).constants
+    seconds, measured = _model(rows, kernel), rows.seconds.to_numpy()
+    start = np.array([_coordinate(name, ASSUMED[name]) for name in library.free])
 
-    def loss(point: np.ndarray) -> float:
-        miss = np.abs(np.log(seconds(_moved(base, library, point))) - measured)
-        return float(miss.mean() + TAIL_WEIGHT * np.quantile(miss, 0.9) + PRIOR_WEIGHT * (point**2).sum())
+    def loss(point: Floats) -> float:
+        miss = np.abs(np.log(seconds(_moved(base, library, point)) / measured))
+        return float(miss.mean() + TAIL_WEIGHT * np.quantile(miss, 0.9) + PRIOR_WEIGHT * ((point - start) ** 2).mean())
 
-    best = minimize(
-        loss, _start(library), method="Nelder-Mead", options={"maxfev": STEPS, "xatol": 1e-3, "fatol": 1e-6}
-    )
-    best = minimize(loss, best.x, method="Nelder-Mead", options={"maxfev": STEPS, "xatol": 1e-3, "fatol": 1e-6})
-    fitted = _moved(base, library, best.x)
-    error = 100 * np.abs(seconds(fitted) / rows.seconds.to_numpy() - 1)
-    constants = {key: float(f"{getattr(fitted, key):.4g}") for key in library.free}
-    return Fit(name, device, dtype, constants, len(rows), *np.round(np.quantile(error, (0.5, 0.9)), 1).tolist(), source)
-
-
-def _start(library: Library) -> np.ndarray:
-    return np.array([_coordinate(name, ASSUMED[name]) for name in library.free])
+    tried = [minimize(loss, start + shift, method="Nelder-Mead", options=OPTIONS) for shift in SHIFTS]
+    fitted = _moved(base, library, min(tried, key=lambda result: float(result.fun)).x)
+    error = 100 * np.abs(seconds(fitted) / measured - 1)
+    median, p90 = (round(float(share), 1) for share in np.quantile(error, (0.5, 0.9)))
+    constants = {name: float(f"{getattr(fitted, name):.4g}") for name in library.free}
+    return Fit(*kernel, constants, len(rows), median, p90, source)
 
 
 def _coordinate(name: str, value: float) -> float:
@@ -97,7 +101,7 @@ def _coordinate(name: str, value: float) -> float:
     return float(np.log(place / (1 - place)))
 
 
-def _moved(base: Constants, library: Library, point: np.ndarray) -> Constants:
+def _moved(base: Constants, library: Library, point: Floats) -> Constants:
     """The constants `base` with the library's free ones at `point`, the inverse of `_coordinate`."""
     values: dict[str, float] = {}
     for name, coordinate in zip(library.free, point, strict=True):
@@ -106,13 +110,15 @@ def _moved(base: Constants, library: Library, point: np.ndarray) -> Constants:
     return base._replace(**values)
 
 
-def _seconds(rows: pd.DataFrame, library: Library, where: tuple[str, str], constants: Constants) -> np.ndarray:
-    return _model(rows, library, where)(constants)
+def _kernels(rows: pd.DataFrame) -> Iterator[tuple[Kernel, pd.DataFrame]]:
+    """The rows of each library on a device and type."""
+    for key, group in rows.groupby(KERNEL):
+        yield Kernel(*map(str, tuple(key))), group  # type: ignore[arg-type]  # pandas calls three names Hashable
 
 
-def _model(rows: pd.DataFrame, library: Library, where: tuple[str, str]) -> Callable[[Constants], Any]:
+def _model(rows: pd.DataFrame, kernel: Kernel) -> Callable[[Constants], Any]:
     """Seconds of the rows as a function of the constants, all arrays made once."""
-    device, dtype = load_device(where[0]), where[1]
+    library, device, dtype = LIBRARIES[kernel.library], load_device(kernel.device), kernel.dtype
     if library.kind == "pass":
         moved = PASS_STREAMS * (rows.m * rows.n.fillna(1.0)).to_numpy() * DTYPE_BITS[dtype] / 8
         return lambda constants: pass_seconds(moved, device.memory.bandwidth_bytes_per_s, constants).total
@@ -124,30 +130,28 @@ def _model(rows: pd.DataFrame, library: Library, where: tuple[str, str]) -> Call
 def held_out(rows: pd.DataFrame) -> pd.DataFrame:
     """Errors on rows that the fit behind their prediction did not see: shapes, patterns and devices left out."""
     fits = calibrate(rows)
-    return pd.concat(
-        [
-            errors(*_gathered(rows, _left_out(rows, fits, _shape_folds)), "shape"),
-            errors(*_gathered(rows, _left_out(rows, fits, _pattern_folds)), "pattern"),
-            errors(*_gathered(rows, _other_devices(rows, fits)), "device"),
-        ]
-    )
-
-
-def _gathered(rows: pd.DataFrame, parts: Iterator[pd.Series[float]]) -> tuple[pd.DataFrame, pd.Series[float]]:
-    predicted = pd.concat([pd.Series(dtype=float), *parts])
-    return rows.loc[predicted.index], predicted
+    parts = {
+        "shape": _left_out(rows, fits, _shape_folds),
+        "pattern": _left_out(rows, fits, _pattern_folds),
+        "device": _other_devices(rows, fits),
+    }
+    tables = []
+    for split, predictions in parts.items():
+        predicted = pd.concat([pd.Series(dtype=float), *predictions])
+        tables.append(errors(rows.loc[predicted.index], predicted, split))
+    return pd.concat(tables)
 
 
 def _left_out(
     rows: pd.DataFrame, fits: Sequence[Fit], folds: Callable[[pd.DataFrame], pd.Series[Any]]
 ) -> Iterator[pd.Series[float]]:
     """Predictions of each fold of each kernel's rows from a fit to the other folds; one fold alone gives none."""
-    for (library, device, dtype), group in rows.groupby(KERNEL):
-        others = [fit for fit in fits if (fit.library, fit.device, fit.dtype) != (library, device, dtype)]
+    for kernel, group in _kernels(rows):
+        others = [fit for fit in fits if Kernel(fit.library, fit.device, fit.dtype) != kernel]
         fold = folds(group)
-        for value in fold.unique() if fold.nunique() > 1 else ():
-            refitted = fit_group(group[fold != value], others)
-            yield predict(group[fold == value], [*others, refitted])
+        values = fold.unique()
+        for value in values if len(values) > 1 else ():
+            yield predict(group[fold == value], [*others, fit_group(group[fold != value], others)])
 
 
 def _shape_folds(group: pd.DataFrame) -> pd.Series[Any]:
@@ -164,9 +168,10 @@ def _pattern_folds(group: pd.DataFrame) -> pd.Series[Any]:
 
 def _other_devices(rows: pd.DataFrame, fits: Sequence[Fit]) -> Iterator[pd.Series[float]]:
     """Predictions of sparse kernels from this device's dense rows and other devices' fits of the same library."""
-    for (library, device, _), group in rows.groupby(KERNEL):
-        others = [fit for fit in fits if fit.device != device or fit.library == dense_name(load_device(device))]
-        if LIBRARIES[library].kind in SPARSE_KINDS and any(fit.library == library for fit in others):
+    for kernel, group in _kernels(rows):
+        dense = dense_name(load_device(kernel.device))
+        others = [fit for fit in fits if fit.device != kernel.device or fit.library == dense]
+        if LIBRARIES[kernel.library].kind in SPARSE_KINDS and any(fit.library == kernel.library for fit in others):
             yield predict(group, others)
 
 
