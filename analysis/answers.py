@@ -68,8 +68,8 @@ def leaders(task: Task, table: pd.DataFrame, compared: Sequence[Comparison]) -> 
         apart = [r for r in others if _distinguished(compared, f"{best['recipe']} {pattern}", f"{r} {pattern}")]
         same = [r for r in others if r not in apart]
         sentences.append(
-            f"At {pattern}, {best['recipe']} has the best mean {task.metric} "
-            f"({best['mean']:.2f} ± {best['error']:.2f} {task.unit}). "
+            f"At {pattern}, {best['recipe']} has the best mean {task.quality}: "
+            f"{best['mean']:.2f} ± {best['error']:.2f}. "
             + (f"It is better than {', '.join(apart)}. " if apart else "")
             + (f"It is not distinguished from {', '.join(same)}." if same else "")
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ import tomli_w
 
 from hwmodel.errors import UserError
 from hwmodel.toml import build
-from nmsim.train import Run
+from nmsim.run import Run
 
 from .engines import local
 from .progress import progress
@@ -45,9 +44,8 @@ def run_study(study: Study, out: Path, engine: Engine, title: str) -> tuple[pd.D
 def compile_kernels(grid: Sequence[Cell]) -> None:
     """Compile, into the cache on disk, what the runs of `grid` need: a few steps of one run of each kind."""
     kinds = {(cell.task, cell.labels["recipe"], cell.labels["pattern"]): cell for cell in grid}
-    with tempfile.TemporaryDirectory() as folder:
-        for cell in kinds.values():
-            warm_up(cell.run, Path(folder))
+    for cell in kinds.values():
+        warm_up(cell.run)
 
 
 def run_one(config: dict[str, object], where: str, out: Path) -> Outcome:

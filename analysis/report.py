@@ -25,7 +25,7 @@ from .study import Study, Task
 from .tradeoff import pareto
 from .work import job_of
 
-COSTS = ("train_flops", "inference_flops", "stored_bytes", "cpu_s")
+COSTS = ("train_flops", "inference_flops", "stored_bytes", "train_seconds")
 ACCOUNTS = ("train_flops_forward_sparse", "train_flops_forward_and_dgrad_sparse", "train_flops_half")
 
 
@@ -93,13 +93,13 @@ def columns(finding: Finding) -> list[Column]:
     devices = list(dict.fromkeys(finding.costs["device"]))
     return [
         *(Column(axis, axis) for axis in finding.by),
-        Column("mean", f"{task.metric} ({task.unit})", "{:.3f}", "measured"),
+        Column("mean", task.quality, "{:.3f}", "measured"),
         Column("error", "± standard error", "{:.3f}", "measured"),
         Column("count", "seeds", "{:d}"),
         Column("train_flops", "training FLOPs", "{:.3g}", "modelled"),
         Column("inference_flops", "inference FLOPs", "{:.3g}", "modelled"),
         Column("stored_bytes", "stored (bytes)", "{:,.0f}", "modelled"),
-        Column("cpu_s", "training CPU time (s)", "{:.2f}", "measured"),
+        Column("train_seconds", "CPU time of training (s)", "{:.2f}", "measured"),
         *(Column(f"training {d}", f"training on {d} (s)", "{:.3g}", "modelled") for d in devices),
         *(Column(f"inference {d}", f"inference on {d} (s)", "{:.2e}", "modelled") for d in devices),
     ]
@@ -132,7 +132,7 @@ def _task_sections(f: Finding, figures: Path) -> list[Section]:
 def _pictures(f: Finding, figures: Path) -> str:
     task, name = f.task, f.task.name
     labels = {
-        task.metric: f"{task.metric} ({task.unit})",
+        task.metric: task.quality,
         "train_flops": "training FLOPs",
         "inference_flops": "inference FLOPs",
     }
@@ -148,7 +148,7 @@ def _pictures(f: Finding, figures: Path) -> str:
         points = f.table.assign(front=pareto(f.table, cost=cost, value="mean", better=task.better))
         picture = plots.tradeoff(points, cost=cost, value=task.metric, labels=labels, source="modelled")
         drawn.append(
-            (picture, f"{name}-{cost}", points, f"{task.metric} against {labels[cost]}, with the Pareto front.")
+            (picture, f"{name}-{cost}", points, f"{task.quality} against {labels[cost]}, with the Pareto front.")
         )
     times = f.costs[f.costs["what"] == "inference"]
     times = times.assign(condition=[" ".join(map(str, key)) for key in zip(*(times[a] for a in f.by), strict=True)])

@@ -1,16 +1,16 @@
 """The run store: a folder a run, named by the hash of its configuration, and an index that the folders can rebuild.
 
-A run's folder holds `config.toml`, `env.json`, `result.json`, and what its work leaves beside them (`metrics.csv`,
-`plan.json`, `checkpoint.safetensors`). `result.json` is written last, with the SHA-256 of the other files: a folder
-that has one is done, one with `failure.json` failed, any other was interrupted. Only the run itself writes its folder,
-under a lock that dies with its process; readers bring the SQLite index up to date and never write a folder.
+A run's folder holds `config.toml`, `env.json`, `result.json`, and what its work leaves beside them: the data's
+`manifest.json`, `history.json`, `metrics.csv`, `statistics.csv` and a checkpoint. `result.json` is written last, with
+the SHA-256 of the other files: a folder that has one is done, one with `failure.json` failed, any other was
+interrupted. Only the run itself writes its folder, under a lock that dies with its process; readers bring the SQLite
+index up to date and never write a folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -25,23 +25,16 @@ from filelock import FileLock
 
 from hwmodel.errors import UserError
 from hwmodel.toml import read_toml
+from nmsim.formats.beside import replacing
 
 State = Literal["done", "failed", "unfinished", "corrupt"]
-HASHED = ("config.toml", "env.json", "metrics.csv", "plan.json", "checkpoint.safetensors")
+HASHED = ("config.toml", "env.json", "manifest.json", "history.json", "metrics.csv", "statistics.csv")
 
 
 def write_safely(path: Path, data: bytes) -> None:
     """Write beside, sync and rename: a reader or a crash sees the old file or the new one, never half of one."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(data)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -76,7 +69,7 @@ class RunFolder:
 
     def begin(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Record what is about to run and where; an earlier failure and half-written files are cleared."""
-        for stale in (*self.path.glob(".*.*"), self.path / "failure.json", self.path / "result.json"):
+        for stale in (*self.path.glob(".*.part"), self.path / "failure.json", self.path / "result.json"):
             stale.unlink(missing_ok=True)
         write_safely(self.path / "config.toml", tomli_w.dumps(config).encode())
         self.write_json("env.json", environment)

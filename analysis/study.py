@@ -42,6 +42,11 @@ class Task:
     grid: dict[str, Any]
     ranked: bool = True
 
+    @property
+    def quality(self) -> str:
+        """The metric with its unit, for people: "accuracy (%)"."""
+        return f"{self.metric.removesuffix('_percent').removesuffix('_nats')} ({self.unit})"
+
 
 @dataclass(frozen=True)
 class Hypothesis:

@@ -10,6 +10,8 @@ from rich.table import Table
 
 from .page import Column
 
+PIPED_WIDTH = 200
+
 
 def show_table(rows: pd.DataFrame, columns: Sequence[Column], title: str) -> None:
     """Print a table to stdout; headings say which columns are measured and which modelled."""
@@ -31,4 +33,4 @@ def show_lines(lines: Sequence[str]) -> None:
 def _console() -> Console:
     """A console as wide as the terminal; piped output is not folded."""
     console = Console()
-    return console if console.is_terminal else Console(width=240)
+    return console if console.is_terminal else Console(width=PIPED_WIDTH)

@@ -10,8 +10,9 @@ from pathlib import Path
 from hwmodel.device import load_device
 
 from ..drive import default_engine, run_study
+from ..overview import overview
 from ..probe import probe
-from ..report import answer_lines, columns, gather, write
+from ..report import answer_lines, gather, write
 from ..study import Study, Task, shipped
 from ..terminal import show_lines, show_table
 
@@ -37,8 +38,7 @@ def demo(*, out: Path = Path("nmsim-demo"), quick: bool = False, workers: int = 
         tables = {f.task.name: f.table.to_dict("records") for f in findings.tasks}
         sys.stdout.write(jsons.dumps(tables) + "\n")
         return
-    for f in findings.tasks:
-        show_table(f.table, columns(f), f.task.title)
+    show_table(*overview(findings.tasks), study.question)
     show_lines([*answer_lines(findings), f"Report: {page}"])
 
 

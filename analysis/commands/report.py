@@ -10,7 +10,8 @@ import pandas as pd
 from hwmodel.device import load_device
 
 from ..drive import opened
-from ..report import answer_lines, columns, gather, write
+from ..overview import overview
+from ..report import answer_lines, gather, write
 from ..store import Store
 from ..study import Study
 from ..terminal import show_lines, show_table
@@ -35,6 +36,5 @@ def publish(
     """Write the page, and show its tables and its answer."""
     findings = gather(study, rows, store, [load_device(name) for name in devices])
     page = write(findings, out, commands=commands)
-    for f in findings.tasks:
-        show_table(f.table, columns(f), f.task.title)
+    show_table(*overview(findings.tasks), study.question)
     show_lines([*answer_lines(findings), f"Report: {page}"])

@@ -1,0 +1,67 @@
+"""What one run of a study does: train, evaluate, and leave its history, plans, data manifest and result row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hwmodel.toml import build
+from nmsim.history import History
+from nmsim.run import Run
+from nmsim.train import train
+
+from .pricing import Job, Phase, nominal_phases, training_flops
+from .store import RunFolder, write_safely
+
+
+def work(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
+    """Train the run of `config`, going on from its last checkpoint; the row of its result."""
+    run = build(Run, config, "run")
+    folder.write_json("manifest.json", run.dataset().manifest.as_dict())
+    history = train(run, folder=folder.path)
+    write_safely(folder.path / "history.json", history.to_json().encode())
+    folder.write_table("metrics.csv", history.to_frame())
+    folder.write_table("statistics.csv", history.statistics_frame())
+    return history.result | best(history) | counted(job(run, history))
+
+
+def warm_up(config: dict[str, Any]) -> None:
+    """Train two steps of the run of `config`, so that its kernels are compiled and its mistakes known."""
+    short = {"steps": 2, "evaluate_every": 2, "statistics_every": 1, "checkpoint_every": 0}
+    train(build(Run, config | short, "run"))
+
+
+def job(run: Run, history: History) -> Job:
+    """The run as the cost model sees it, with the plans that it really followed."""
+    return Job(run.network(run.dataset()), run.batch, tuple(Phase(steps, plan) for steps, plan in history.plans))
+
+
+def job_of(folder: RunFolder) -> Job:
+    """The job of a finished run."""
+    history = History.from_json((folder.path / "history.json").read_text(encoding="utf-8"))
+    return job(build(Run, folder.record().config, str(folder.path)), history)
+
+
+def planned(config: dict[str, Any]) -> Job:
+    """The job of a run that has not started, with its nominal plans."""
+    run = build(Run, config, "run")
+    network = run.network(run.dataset())
+    return Job(network, run.batch, nominal_phases(network, run.steps, run.recipes()))
+
+
+def best(history: History) -> dict[str, float]:
+    """The best validation values of the run, kept apart from those of its last step."""
+    rows = history.to_frame()
+    extremes = {"validation_loss_nats": "min", "validation_accuracy_percent": "max"}
+    return {f"best_{name}": float(rows[name].agg(which)) for name, which in extremes.items() if name in rows}
+
+
+def counted(job: Job) -> dict[str, float]:
+    """FLOPs of training under every account and of one inference, and stored bytes; all follow from sizes."""
+    accounts = training_flops(job)
+    ran = accounts.pop("ran")
+    return {
+        "train_flops": ran,
+        **{f"train_flops_{name}": value for name, value in accounts.items()},
+        "inference_flops": sum(gemm.flops for gemm in job.inference().gemms),
+        "stored_bytes": job.stored_bytes(),
+    }
