@@ -46,8 +46,9 @@ def _inclusion(size: Float[np.ndarray, "groups m"], n: int) -> Float[np.ndarray,
 class Sampler:
     """The operand transform of an output gradient [t, d_out]: N:M along the tokens, over which `wgrad` sums.
 
-    The draws depend on the seed, the step and the block of gradients alone, so that blocks that are computed on
-    different threads draw apart and alike at any number of threads. Raises `UserError` where m does not divide t.
+    The draws depend on the seed, the step and the signs of the block of gradients, so that blocks that are computed on
+    different threads draw apart, and alike at any number of threads and after any rounding. Raises `UserError` where m
+    does not divide t.
     """
 
     pattern: Pattern
@@ -64,6 +65,6 @@ class Sampler:
                 "choose a batch whose tokens are"
             )
         groups = np.ascontiguousarray(dy.T).reshape(-1, self.pattern.m)
-        rng = np.random.default_rng([self.seed, self.step, zlib.crc32(groups[:64].tobytes())])
+        rng = np.random.default_rng([self.seed, self.step, zlib.crc32(np.packbits(groups[:64] > 0).tobytes())])
         sampled = mvue(groups, self.pattern.n, rng.random(len(groups)))
         return np.ascontiguousarray(sampled.reshape(d_out, t).T)
