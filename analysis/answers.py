@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from hwmodel.errors import UserError
+from hwmodel.errors import UserError, unknown
 
 from .statistics import Comparison, all_pairs, correct, paired
 from .study import Hypothesis, Study, Task, select
@@ -39,6 +39,9 @@ def axes(task: Task) -> list[str]:
 def condition_table(task: Task, rows: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
     """One row a condition: the metric's mean, standard error and interval over seeds, and the mean of each cost."""
     by = axes(task)
+    if task.metric not in rows:
+        measured = [str(name) for name in rows.select_dtypes("number") if name not in task.grid]
+        raise UserError(f"task {task.name}: {unknown('metric', task.metric, measured)}")
     table = summarise(rows, by=by, value=task.metric)
     means = rows.groupby(by, sort=False)[list(costs)].mean().reset_index()
     table = table.merge(means, on=by, how="left")

@@ -10,6 +10,8 @@ import pytest
 from nmsim_analysis import answers
 from nmsim_analysis.study import Hypothesis, Study, Task
 
+from hwmodel.errors import UserError
+
 SEEDS = range(8)
 
 
@@ -100,3 +102,8 @@ def test_a_condition_with_one_seed_is_left_out_of_the_comparisons():
 
 def test_an_axis_of_several_values_tells_conditions_apart():
     assert answers.axes(task(steps=[1000, 4000], batch=[64])) == ["recipe", "pattern", "steps"]
+
+
+def test_a_metric_that_no_run_measured_is_named():
+    with pytest.raises(UserError, match='task toy: unknown metric "scor"; did you mean score'):
+        answers.condition_table(replace(task(), metric="scor"), rows(MEANS), ["train_flops"])
