@@ -8,7 +8,9 @@ from jaxtyping import Bool, Num
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from hwmodel.workload import MaskStatistics
-from nmsim.kernels import transposable
+from nmsim.kernels import select, transposable
+
+_LANES = 64  # groups ranked side by side: a few vectors, and a tile of m = 32 fits the first-level cache
 
 
 def topk_mask(scores: Num[np.ndarray, "..."], pattern: Pattern, axis: int = -1) -> Bool[np.ndarray, "..."]:
@@ -20,10 +22,10 @@ def topk_mask(scores: Num[np.ndarray, "..."], pattern: Pattern, axis: int = -1) 
     scores = np.moveaxis(np.asarray(scores), axis, -1)
     _check_length(scores.shape[-1], pattern)
     _check_nan(scores)
-    groups = scores.reshape(*scores.shape[:-1], -1, pattern.m)
-    order = np.argsort(-groups, axis=-1, kind="stable")
-    mask = np.zeros(groups.shape, bool)
-    np.put_along_axis(mask, order[..., : pattern.n], values=True, axis=-1)
+    groups = np.ascontiguousarray(scores).reshape(-1, pattern.m)
+    mask = np.empty(groups.shape, bool)
+    tile = np.zeros((pattern.m, _LANES), scores.dtype)
+    select.keep_highest(mask, groups, pattern.n, tile, np.zeros_like(tile, f"i{max(2, scores.itemsize)}"))
     return np.ascontiguousarray(np.moveaxis(mask.reshape(scores.shape), -1, axis))
 
 
