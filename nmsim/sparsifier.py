@@ -54,8 +54,8 @@ class Sparsifier:
         recipes: Mapping[str, Recipe],
         params: Iterable[Param],
         rng: np.random.Generator,
-        execution: Execution = "dense",
-        remainder: Remainder = "refuse",
+        execution: str = "dense",
+        remainder: str = "refuse",
     ) -> None:
         _check_choice("execution", execution, get_args(Execution))
         _check_choice("remainder", remainder, get_args(Remainder))
@@ -104,7 +104,7 @@ class Sparsifier:
     def _advance(self, recipe: Recipe, step: int) -> None:
         """Choose the masks of the sites of one recipe and let its rules change the masters, once a step."""
         sites = [e.site(step) for e in self._entries if e.recipe == recipe]
-        sites = [site for site in sites if int(site.slots.get(STEP, -1)) != step]
+        sites = [site for site in sites if STEP not in site.slots or site.slots[STEP].item() != step]
         due = sites if recipe.refreshes(step) else [site for site in sites if MASK not in site.slots]
         for site in (site for site in due if MASK not in site.slots):
             for rule in recipe.weight:
@@ -133,7 +133,7 @@ class Sparsifier:
             param.bwd = _operand(turned, turned_mask, plan.dgrad, plan.dgrad_axis)
         param.grad_like = param.fwd if isinstance(param.fwd, NMMatrix) and not _is_dense(plan.wgrad) else None
         if not recipe.dy.is_dense:
-            param.dy = Sampler(recipe.dy, param.name, int(param.slots[SEED]), step)
+            param.dy = Sampler(recipe.dy, param.name, param.slots[SEED].item(), step)
 
 
 def executed(plan: SitePlan) -> SitePlan:

@@ -51,7 +51,7 @@ class Site:
     @property
     def rng(self) -> np.random.Generator:
         """A generator that depends on the run's seed, the site and the step alone: a resumed run draws alike."""
-        return np.random.default_rng([int(self.slots[SEED]), self.step])
+        return np.random.default_rng([self.slots[SEED].item(), self.step])
 
     @property
     def gradient(self) -> Weight:

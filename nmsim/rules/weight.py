@@ -85,13 +85,14 @@ class SoftThreshold(WeightRule):
         if SCALE not in site.slots:
             size = float(np.vdot(soft, soft))
             site.slots[SCALE] = np.array(float(np.vdot(w, soft)) / size if size else 1.0)
-        return soft * float(site.slots[SCALE])
+        seen: Weight = soft * site.slots[SCALE].item()
+        return seen
 
     def derivative(self, w: Weight, site: Site) -> Weight:
         """`beta` where the result is not zero; the threshold is taken as a constant."""
         if site.is_dense:
             return np.ones_like(w)
-        derivative: Weight = (self._soft(w, site) != 0).astype(w.dtype) * float(site.slots[SCALE])
+        derivative: Weight = (self._soft(w, site) != 0).astype(w.dtype) * site.slots[SCALE].item()
         return derivative
 
     def _soft(self, w: Weight, site: Site) -> Weight:
@@ -133,7 +134,7 @@ class Power(WeightRule):
 
 @dataclass(frozen=True)
 class Shrink(WeightRule):
-    """Pruned masters are multiplied by keep(step) at every step; the forward pass sees the masters.
+    """Pruned masters are multiplied by keep(step) at every step; the forward product sees the masters.
 
     keep = 0 prunes for good (`GONE`); a share just under 1 lets a weight come back for a while (soft shrinkage).
     """
@@ -144,9 +145,9 @@ class Shrink(WeightRule):
         """0 once nothing is kept of a pruned weight, 1 before."""
         return 0.0 if self.keep(step) == 0 else 1.0
 
-    def __call__(self, w: Weight, site: Site) -> Weight:  # noqa: ARG002 - `settle` has done it
-        """The master as it is."""
-        return w
+    def __call__(self, w: Weight, site: Site) -> Weight:
+        """The master; at keep = 0 under the mask, because momentum may have moved it since it was settled."""
+        return w if self.leak(site.step) else Hard()(w, site)
 
     def derivative(self, w: Weight, site: Site) -> Weight:
         """1 where the master is free to move."""
