@@ -37,7 +37,8 @@ bench: .venv/run.stamp ## measure this machine
 	.venv/bin/nmsim bench train
 	.venv/bin/nmsim bench io
 
-fuzz: .venv/dev.stamp ## the property tests, many random examples each
+fuzz: .venv/dev.stamp ## damaged weight files, then the property tests with many random examples each
+	$(PY) tests/fuzz/fuzz_formats.py
 	HYPOTHESIS_PROFILE=deep $(PY) -m pytest -n 2 --timeout 3600 -m "not slow"
 
 lock: ## pin the dependencies again (needs uv)
