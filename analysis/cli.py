@@ -29,8 +29,8 @@ GROUPS = {
     "study": (
         "Studies with registered hypotheses.",
         {
-            "paper": ("study:paper", "Run a tier of the study of the paper's claims: look, hour or full."),
-            "search": ("study:search", "Search the recipe algebra for a better recipe within a budget."),
+            "paper": ("paper:paper", "Run a tier of the study of the paper's claims: look, hour or full."),
+            "search": ("paper:search", "Search the recipe algebra for a better recipe within a budget."),
             "scaling": ("study:scaling", "Fit the scaling law of sparsity to published or own runs."),
             "errata": ("study:errata", "List the published figures that do not follow from their own tables."),
         },

@@ -1,4 +1,4 @@
-"""`nmsim study`: the paper's claims at a scale two cores can run, the search, the scaling law and the errata."""
+"""`nmsim study scaling` and `errata`: what can be said of the published figures without training."""
 
 from __future__ import annotations
 
