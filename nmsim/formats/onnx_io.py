@@ -34,6 +34,7 @@ class OnnxSource(Source):
 
     def __init__(self, path: Path) -> None:
         self.model = _load(path)
+        _check_names(self.model, path)
         self._tensors = {tensor.name: tensor for tensor in self.model.graph.initializer if _dtype(tensor) in CODES}
         self.specs = {name: TensorSpec(_dtype(t), tuple(t.dims)) for name, t in self._tensors.items()}
         self.metadata = {entry.key: entry.value for entry in self.model.metadata_props}
@@ -68,6 +69,17 @@ def _load(path: Path) -> Any:
         raise UserError(f"{path}: no such file") from None
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
         raise UserError(f"{path}: not a readable ONNX model: {' '.join(str(error).split())[:160]}") from None
+
+
+def _check_names(model: Any, path: Path) -> None:
+    """Refuse names that are bytes (protobuf's answer to what is not UTF-8) or occur twice, and negative sizes."""
+    seen: set[str] = set()
+    for tensor in model.graph.initializer:
+        if not isinstance(tensor.name, str) or tensor.name in seen:
+            raise UserError(f"{path}: initialiser {tensor.name!r}: its name is not text or occurs twice")
+        if any(size < 0 for size in tensor.dims):
+            raise UserError(f"{path}: tensor {shown(tensor.name)}: a size is negative")
+        seen.add(tensor.name)
 
 
 def _dtype(tensor: Any) -> np.dtype[Any]:

@@ -67,11 +67,12 @@ class Shards(Source):
 
 def read_index(path: Path) -> dict[str, str]:
     """The map from tensor to file of an index. Raises `UserError` for one that names files outside its folder."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if path.stat().st_size > _MAX_INDEX_BYTES:
+        raise UserError(f"{path}: longer than the {_MAX_INDEX_BYTES} bytes that an index can need")
     try:
-        with path.open("rb") as file:
-            table = json.loads(file.read(_MAX_INDEX_BYTES).decode("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        table = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise UserError(f"{path}: not a JSON index of shards") from None
     weight_map = table.get("weight_map") if isinstance(table, dict) else None

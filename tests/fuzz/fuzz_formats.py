@@ -1,0 +1,35 @@
+"""Attack the readers of weight files with damaged files, longer than CI has time for.
+
+python tests/fuzz/fuzz_formats.py [COUNT] [SEED]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+import tracemalloc
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+from damaged import attack
+
+
+def main() -> None:
+    """Run the attack and say what it found."""
+    count, seed = (int(given or usual) for given, usual in zip_longest(sys.argv[1:], ("100000", "0")))
+    np.seterr(all="raise", under="ignore")
+    tracemalloc.start()
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        told = attack(Path(folder), count, seed)
+    sys.stdout.write(
+        f"{count} damaged files, seed {seed}: {told['refused']} refused in one line, {told['good']} still good, no fault; {time.monotonic() - start:.0f} s\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
