@@ -1,4 +1,7 @@
-"""Passes over flat arrays of parameters: gradient sums and norms, and the optimisers' steps."""
+"""Passes over flat arrays of parameters: gradient sums and norms, and the optimisers' steps.
+
+Each takes the stretch lo:hi as slices and counts from 0, because an index that could be negative does not vectorise.
+"""
 
 import numpy as np
 
@@ -12,17 +15,27 @@ BLOCK = 4096
 def squared_norms(grad, norms, lo, hi):
     """norms[b] = sum of grad ** 2 over block b, for the blocks lo:hi."""
     for b in range(lo, hi):
+        block = grad[b * BLOCK : (b + 1) * BLOCK]
         total = grad[0] - grad[0]
-        for i in range(b * BLOCK, min((b + 1) * BLOCK, grad.size)):
-            total += grad[i] * grad[i]
+        for i in range(block.size):
+            total += block[i] * block[i]
         norms[b] = total
 
 
 @njit
 def add(total, part, lo, hi):
     """total += part in lo:hi."""
-    for i in range(lo, hi):
-        total[i] += part[i]
+    t, p = total[lo:hi], part[lo:hi]
+    for i in range(t.size):
+        t[i] += p[i]
+
+
+@njit
+def blend(average, value, rate, lo, hi):
+    """average += rate * (value - average) in lo:hi."""
+    a, w = average[lo:hi], value[lo:hi]
+    for i in range(a.size):
+        a[i] += rate * (w[i] - a[i])
 
 
 @njit
@@ -32,9 +45,11 @@ def sgd(value, grad, velocity, rates, lo, hi):
     rates = (lr, momentum, decay, clip), an array of the type of `value`.
     """
     lr, momentum, decay, clip = rates
-    for i in range(lo, hi):
-        velocity[i] = momentum * velocity[i] + clip * grad[i] + decay * value[i]
-        value[i] -= lr * velocity[i]
+    w, g, v = value[lo:hi], grad[lo:hi], velocity[lo:hi]
+    for i in range(w.size):
+        new = momentum * v[i] + clip * g[i] + decay * w[i]
+        v[i] = new
+        w[i] -= lr * new
 
 
 @njit
@@ -42,20 +57,14 @@ def adam(value, grad, mean, square, rates, lo, hi):
     """Adam (arXiv 1412.6980, algorithm 1), decay added to the gradient or (AdamW, arXiv 1711.05101) to the step.
 
     g = clip * grad + coupled * value; mean = b1 * mean + (1 - b1) * g; square = b2 * square + (1 - b2) * g ** 2;
-    value -= lr * decay * value + size * mean / (sqrt(square) * root + eps), in lo:hi. A `b2` of 1 keeps `square`.
+    value = shrink * value - size * mean / (sqrt(square) * root + eps), in lo:hi. A `b2` of 1 keeps `square`.
     rates = (shrink, size, root, b1, b2, eps, clip, coupled), of the type of `value`, where shrink = 1 - lr * decay.
     """
     shrink, size, root, b1, b2, eps, clip, coupled = rates
     new1, new2 = value.dtype.type(1) - b1, value.dtype.type(1) - b2
-    for i in range(lo, hi):
-        g = clip * grad[i] + coupled * value[i]
-        mean[i] = b1 * mean[i] + new1 * g
-        square[i] = b2 * square[i] + new2 * g * g
-        value[i] = shrink * value[i] - size * mean[i] / (np.sqrt(square[i]) * root + eps)
-
-
-@njit
-def blend(average, value, rate, lo, hi):
-    """average += rate * (value - average) in lo:hi."""
-    for i in range(lo, hi):
-        average[i] += rate * (value[i] - average[i])
+    w, g, m, v = value[lo:hi], grad[lo:hi], mean[lo:hi], square[lo:hi]
+    for i in range(w.size):
+        slope = clip * g[i] + coupled * w[i]
+        m[i] = b1 * m[i] + new1 * slope
+        v[i] = b2 * v[i] + new2 * slope * slope
+        w[i] = shrink * w[i] - size * m[i] / (np.sqrt(v[i]) * root + eps)
