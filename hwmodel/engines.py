@@ -79,7 +79,7 @@ def _on_processor(engine: Processor, device: Device, gemm: Gemm, run: Execution,
     machine = Machine(engine.cores_count, peak, device.memory.bandwidth_bytes_per_s, device.memory.cache_bytes)
     work = Work(gemm.rows, gemm.inner, gemm.cols, gemm.repeat, run.density, run.bytes, float(library.reuse))
     constants = constants_of(library, device, dtype, shipped_fits()).constants
-    time = product_seconds(work, library.tiles, machine, constants, loads_ahead=library.loads_ahead)
+    time = product_seconds(work, library.tiles_of(dtype), machine, constants, loads_ahead=library.loads_ahead)
     flops = 2 * gemm.dense_macs * run.density
     energy = device.memory.energy_j_per_byte
     joules = processor_joules(time.total, flops / peak, run.bytes, device.power_w, energy)

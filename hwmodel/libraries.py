@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -29,6 +31,8 @@ LOADS_AHEAD = ("dense", "hardware", "selected", "vector")
 class Library:
     """One library of kernels on a platform. `tiles` are the same on every device; 0 rows stand for the reuse of a row.
 
+    `vector_tiles` are those of its kernels without matrix units (fp32), where they differ.
+
     `free` names the constants that are fitted; the others keep their `fixed` value. Tiles and free constants together
     are the numbers of the library on a device and type: at most six. `power_of_two` kernels pad n to a power of two.
     """
@@ -39,6 +43,7 @@ class Library:
     tiles: tuple[tuple[int, int], ...]
     free: tuple[str, ...]
     fixed: dict[str, float] = field(default_factory=dict)
+    vector_tiles: tuple[tuple[int, int], ...] = ()
     reuse: int = 1
     power_of_two: bool = False
     aliases: tuple[str, ...] = ()
@@ -48,22 +53,26 @@ class Library:
         """Whether its kernels fetch the next operands while they compute."""
         return self.kind in LOADS_AHEAD
 
+    def tiles_of(self, dtype: str) -> tuple[tuple[int, int], ...]:
+        """The tiles that its kernels for a type choose from."""
+        return self.vector_tiles if self.vector_tiles and dtype == "fp32" else self.tiles
+
     @property
     def numbers(self) -> int:
         """Numbers that describe it on one device and type: fitted constants and tiles."""
-        return len(self.free) + len(self.tiles)
+        return len(self.free) + len(self.tiles) + len(self.vector_tiles)
 
 
 _DENSE = ("host_s", "launch_s", "mac_cost", "bandwidth_share")
-_DENSE_TILES = ((32, 64), (128, 128))
+_SMALL_TILE = ((32, 64),)
 LIBRARIES = {
     library.name: library
     for library in (
-        Library("cuBLAS", "cuda", "dense", _DENSE_TILES, _DENSE, aliases=("cuBLASLt",)),
-        Library("rocBLAS", "rocm", "dense", _DENSE_TILES, _DENSE),
-        Library("hipBLASLt", "rocm", "dense", _DENSE_TILES, _DENSE),
-        Library("cuSPARSELt", "cuda", "hardware", ((256, 256),), ("host_s", "launch_s", "mac_cost", "bandwidth_share")),
-        Library("hipSPARSELt", "rocm", "hardware", _DENSE_TILES, _DENSE),
+        Library("cuBLAS", "cuda", "dense", ((64, 128),), _DENSE, vector_tiles=_SMALL_TILE, aliases=("cuBLASLt",)),
+        Library("rocBLAS", "rocm", "dense", _SMALL_TILE, _DENSE),
+        Library("hipBLASLt", "rocm", "dense", _SMALL_TILE, _DENSE),
+        Library("cuSPARSELt", "cuda", "hardware", ((256, 128),), ("host_s", "launch_s", "mac_cost", "bandwidth_share")),
+        Library("hipSPARSELt", "rocm", "hardware", _SMALL_TILE, _DENSE),
         Library(
             "Spatha",
             "cuda",
@@ -161,3 +170,20 @@ def read_fits(path: Path) -> list[Fit]:
 def shipped_fits() -> tuple[Fit, ...]:
     """The fits that come with the package."""
     return tuple(read_fits(Path(str(files("hwmodel").joinpath("data").joinpath("fits.toml")))))
+
+
+def write_fits(fits: Iterable[Fit], path: Path) -> None:
+    """Write fits as a file that `read_fits` reads, each with its errors and source."""
+    path.write_text("\n".join(map(_entry, fits)), encoding="utf-8")
+
+
+def _entry(fit: Fit) -> str:
+    constants = ", ".join(f"{name} = {value:g}" for name, value in fit.constants.items())
+    names = ("library", "device", "dtype", "source")
+    lines = [f"{name} = {json.dumps(getattr(fit, name))}" for name in names]
+    counts = (
+        f"rows = {fit.rows}",
+        f"median_percent = {fit.median_percent:.1f}",
+        f"p90_percent = {fit.p90_percent:.1f}",
+    )
+    return "\n".join(("[[fit]]", *lines, *counts, f"constants = {{ {constants} }}", ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,15 @@ PASS_STREAMS = 2  # read and written once
 
 
 def read_measured(path: Path) -> pd.DataFrame:
-    """A measured table with `seconds` and the names used here (`device_name`, `library_name`, `dtype_name`) added.
+    """A measured table, comment lines first if any, with `seconds` and the names used here added.
+
+    The names are `device_name`, `library_name` and `dtype_name`, each "" where the catalogue holds none.
 
     Raises `UserError` for a missing column, or a value that is not a number, with its row and column.
     """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, comment="#")
+    with path.open(encoding="utf-8") as lines:
+        header = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, skiprows=header)
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
         raise UserError(f"{path}: missing column {missing[0]} (needs: {', '.join(COLUMNS)})")

@@ -2,7 +2,8 @@
 
 t       = max(host, launch + max(compute, bytes / (bandwidth_share bandwidth)))
 compute = waves 2 tile_rows tile_cols inner step / (peak / cores),  waves = ceil(tiles / cores), the best tile of a list
-step    = max(executed, step_cost) where the kernel loads ahead while it computes, executed + step_cost where not
+step    = (executed^4 + step_cost^4)^(1/4), nearly the larger, where the kernel loads ahead while it computes;
+          executed + step_cost where not
 executed = density (mac_cost + gather_cost miss / reuse),  miss = max(0, 1 - cache / (inner window_bytes))
 
 `density` is the share of the dense multiply-adds that the kernel executes, the peak is the dense one, and `reuse` is
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+OVERLAP = 4
 
 
 class Seconds(NamedTuple):
@@ -81,7 +84,9 @@ def step_time(work: Work, cache_bytes: Any, constants: Constants, *, loads_ahead
     """Time of one position of the dense product over its time at peak."""
     miss = np.maximum(0.0, 1.0 - cache_bytes / (work.inner * constants.window_bytes))
     executed = work.density * (constants.mac_cost + constants.gather_cost * miss / work.reuse)
-    return np.maximum(executed, constants.step_cost) if loads_ahead else executed + constants.step_cost
+    if loads_ahead:
+        return (executed**OVERLAP + constants.step_cost**OVERLAP) ** (1 / OVERLAP)
+    return executed + constants.step_cost
 
 
 def product_seconds(

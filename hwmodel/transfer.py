@@ -1,8 +1,9 @@
 """Constants of a library on a device: its own fit, or the fit of the nearest device carried over.
 
 A library that was never timed on a device takes its constants from the nearest device on which it was, by peak rate and
-bandwidth. Costs are carried over in proportion to the dense kernels' cost on both devices; the launch, the host's time
-and the bandwidth share are those of this device's own dense kernels.
+bandwidth. Costs are carried over in proportion to the dense kernels' cost on both devices, or, for kernels on plain
+lanes that wait for loads, in proportion to the lanes of a core. The launch, the host's time and the bandwidth share are
+those of this device's own dense kernels.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hwmodel.device import Device, load_device
+from hwmodel.device import Device, Processor, load_device
 from hwmodel.libraries import LIBRARIES, Fit, Library
 from hwmodel.processor import BOUNDS, Constants
 
 ASSUMED = {
-    "host_s": 1e-6,
+    "host_s": 5e-6,
     "launch_s": 5e-6,
     "mac_cost": 1.15,
     "step_cost": 0.05,
@@ -48,7 +49,8 @@ def constants_of(library: Library, device: Device, dtype: str, fits: Sequence[Fi
     donor = _nearest(library, device, dtype, fits)
     if donor is None:
         return Known(_filled(library, shared), "assumed")
-    ratio = _dense_ratio(dense, donor, fits)
+    bound_by_loads = library.kind in ("vector", "unstructured")
+    ratio = _lane_ratio(device, dtype, donor) if bound_by_loads else _dense_ratio(dense, donor, fits)
     carried = {
         name: value * ratio if name in CARRIED else value
         for name, value in donor.constants.items()
@@ -80,6 +82,19 @@ def _distance(device: Device, dtype: str, fit: Fit) -> float:
     return abs(math.log(peaks)) + abs(
         math.log(device.memory.bandwidth_bytes_per_s / other.memory.bandwidth_bytes_per_s)
     )
+
+
+def _lane_ratio(device: Device, dtype: str, donor: Fit) -> float:
+    """FLOPs a core and cycle at peak on this device over those on the donor.
+
+    A kernel that waits for its loads does as much a core and cycle on both, so its cost over peak grows with the lanes.
+    """
+    return _lanes(device, dtype) / _lanes(load_device(donor.device), donor.dtype)
+
+
+def _lanes(device: Device, dtype: str) -> float:
+    assert isinstance(device.engine, Processor), f"{device.name} has no cores"  # noqa: S101 (fits are of processors)
+    return device.peak(dtype).dense_flops_per_s / (device.engine.cores_count * device.engine.clock_hz)
 
 
 def _dense_ratio(dense: Fit | None, donor: Fit, fits: Sequence[Fit]) -> float:
