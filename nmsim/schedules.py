@@ -36,6 +36,9 @@ class Constant(Generic[T_co]):
         """`value`."""
         return self.value
 
+    def __str__(self) -> str:
+        return str(self.value)
+
 
 def _progress(step: int, steps: float) -> float:
     """Share of `steps` that is over at `step`, within [0, 1]; a length of 0 is over at once."""
@@ -125,6 +128,9 @@ class Piecewise(Generic[T_co]):
         start, schedule = next(piece for piece in reversed(self.pieces) if piece[0] <= max(step, 0))
         return schedule(step - start)
 
+    def __str__(self) -> str:
+        return ", ".join(f"{schedule} from step {start}" for start, schedule in self.pieces)
+
 
 @dataclass(frozen=True)
 class Cycle(Generic[T_co]):
@@ -145,6 +151,9 @@ class Cycle(Generic[T_co]):
                 return schedule(clock)
             clock -= length
         return self.phases[-1][1](clock)
+
+    def __str__(self) -> str:
+        return "cycle of " + " and ".join(f"{schedule} for {length} steps" for length, schedule in self.phases)
 
 
 @dataclass(frozen=True)

@@ -111,8 +111,11 @@ class Trainer:
         return loss.value
 
     def finish(self) -> None:
-        """Evaluate the final model on the test split, with compressed products beside masked dense ones."""
-        last, result = self.run.steps - 1, self.progress.history.result
+        """Evaluate the final model on the test split, with compressed products beside masked dense ones.
+
+        Its masks are those of the step after the last: of the final weights, where the recipe chooses at every step.
+        """
+        last, result = self.run.steps, self.progress.history.result
         with self.evaluated(last):
             result |= {f"validation_{key}": value for key, value in _named(evaluate(self.model, self.data.validation))}
             result |= dict(_named(evaluate(self.model, self.data.test)))

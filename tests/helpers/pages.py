@@ -26,10 +26,10 @@ def commands(page: Path, *languages: str) -> list[list[str]]:
 
 
 def write_files(page: Path, folder: Path) -> None:
-    """Write the TOML blocks of `page` that start with a comment with a file's name, such as `# run.toml`."""
-    for body in blocks(page, "toml"):
+    """Write the blocks of `page` that start with a comment with a file's name, such as `# run.toml` or `# mine.py`."""
+    for body in blocks(page, "toml", "python"):
         name = body.partition("\n")[0].removeprefix("# ")
-        if name.endswith(".toml"):
+        if name.endswith((".toml", ".py")):
             (folder / name).write_text(body, encoding="utf-8")
 
 
