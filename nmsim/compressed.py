@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,11 @@ class NMMatrix:
     def nbytes(self) -> int:
         """Bytes of values and indices."""
         return self.values.nbytes + self.indices.nbytes
+
+    @cached_property
+    def is_full(self) -> bool:
+        """Whether no slot is padding."""
+        return bool((self.indices < self.pattern.m).all())
 
     @property
     def kept(self) -> Bool[np.ndarray, "lines groups n"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -14,14 +14,17 @@ from hwmodel.errors import UserError
 from hwmodel.workload import Gemm, Operand, Phase
 from nmsim import layouts
 from nmsim.compressed import NMMatrix, compress, decompress
-from nmsim.kernels import host, products
-from nmsim.kernels.scratch import scratch
+from nmsim.kernels import products
+from nmsim.kernels.scratch import aligned, scratch
 from nmsim.kernels.threads import split
 
 Weight = Float[np.ndarray, "d_out d_in"] | NMMatrix
 
 # Positions in a group are bytes in every compressed kernel; wider groups run dense.
 WIDEST_GROUP = 255
+
+# At most this many tokens are multiplied window by window; more are packed into panels.
+FEW_TOKENS = 16
 
 _recordings: ContextVar[tuple[list[Gemm], ...]] = ContextVar("recordings", default=())
 
@@ -40,9 +43,13 @@ def record() -> Iterator[list[Gemm]]:
         _recordings.reset(token)
 
 
-def _note(site: str, phase: Phase, a: Operand, b: Operand, out: Operand, *, repeat: int = 1) -> None:
-    for ops in _recordings.get():
-        ops.append(Gemm(site, phase, a, b, out, repeat))
+def _note(site: str, phase: Phase, operands: Callable[[], tuple[Operand, Operand, Operand]], repeat: int = 1) -> None:
+    """Record a product if anybody listens; its operands are described only then, which costs more than the rest."""
+    recordings = _recordings.get()
+    if recordings:
+        op = Gemm(site, phase, *operands(), repeat)
+        for ops in recordings:
+            ops.append(op)
 
 
 def _operand(w: Weight) -> Operand:
@@ -68,7 +75,7 @@ def fprop(
         y = x @ w.T
         if bias is not None:
             y += bias
-    _note(site, "fprop", _operand(x), _operand(w).transposed(), _operand(y))
+    _note(site, "fprop", lambda: (_operand(x), _operand(w).transposed(), _operand(y)))
     return y
 
 
@@ -77,7 +84,7 @@ def dgrad(dy: Float[np.ndarray, "t d_out"], w: Weight, *, site: str = "") -> Flo
     w = _runnable(w)
     _check_inner(site, "dy", dy.shape[1], "d_out", w.shape[0])
     dx = dy @ w if isinstance(w, np.ndarray) else _compressed(dy, w, None, reduced=0)
-    _note(site, "dgrad", _operand(dy), _operand(w), _operand(dx))
+    _note(site, "dgrad", lambda: (_operand(dy), _operand(w), _operand(dx)))
     return dx
 
 
@@ -92,14 +99,13 @@ def wgrad(
     dw: Weight
     if like is None:
         dw = dy.T @ x
-        ran = _operand(dw)
     elif like.pattern.m > WIDEST_GROUP:
         dense = dy.T @ x
-        ran, dw = _operand(dense), compress(dense, like.mask, like.pattern, like.axis)
+        _note(site, "wgrad", lambda: (_operand(dy).transposed(), _operand(x), _operand(dense)))
+        return compress(dense, like.mask, like.pattern, like.axis)
     else:
         dw = _kept_gradient(dy, x, like)
-        ran = _operand(dw)
-    _note(site, "wgrad", _operand(dy).transposed(), _operand(x), ran)
+    _note(site, "wgrad", lambda: (_operand(dy).transposed(), _operand(x), _operand(dw)))
     return dw
 
 
@@ -114,7 +120,7 @@ def matmul(
     """Dense product of two activations, a @ b, or a stack of them; written to `out` where one is given."""
     _check_inner(site, "a", a.shape[-1], "rows of b", b.shape[-2])
     out = np.matmul(a, b, out=out)
-    _note(site, phase, *map(_stacked, (a, b, out)), repeat=math.prod(out.shape[:-2]))
+    _note(site, phase, lambda: (_stacked(a), _stacked(b), _stacked(out)), math.prod(out.shape[:-2]))
     return out
 
 
@@ -134,12 +140,16 @@ def _check_inner(site: str, name: str, got: int, what: str, expected: int) -> No
 def _compressed(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, reduced: int) -> np.ndarray:
     """The product of x and `w`, summed over axis `reduced` of `w`."""
     x = _canonical(x, w.dtype)
+    even = w.axis == reduced
+    if even and 0 < x.shape[0] <= FEW_TOKENS and layouts.window_tables(w):
+        return _few(x, w, bias)
     outputs = w.shape[1 - reduced]
     nothing = np.zeros(outputs, w.dtype)
     bias = nothing if bias is None else _canonical(bias, w.dtype)
     out = np.empty((x.shape[0], outputs), w.dtype)
-    tile = layouts.tile_for(x.shape[0], w.pattern.density, w.dtype.itemsize, host.vector_bytes())
-    if w.axis == reduced:
+    widest = layouts.widest_tile(w.pattern.density, even=even)
+    tile = layouts.tile_for(x.shape[0], widest, w.dtype.itemsize)
+    if even:
         lists, add = layouts.even_lists(w, tile), products.even_lists(*tile)
     else:
         lists, add = layouts.uneven_lists(w, tile), products.uneven_lists(*tile)
@@ -154,10 +164,32 @@ def _compressed(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, reduced:
     return out
 
 
+def _few(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None) -> np.ndarray:
+    """The product of at most `FEW_TOKENS` tokens, bound by the bytes of `w`."""
+    values, index, tables = layouts.windows(w)
+    blocks, count, slots, width = values.shape
+    tokens = 1 << (min(x.shape[0], 8) - 1).bit_length()
+    kernel = products.windower(slots, tables, tokens, width)
+    outputs = w.shape[1 - w.axis]
+    bias = np.zeros(outputs, w.dtype) if bias is None else _canonical(bias, w.dtype)
+    out = np.empty((x.shape[0], outputs), w.dtype)
+    for first in range(0, x.shape[0], tokens):
+        some = x[first : first + tokens]
+        padded = aligned((tokens, count * tables * width), w.dtype)
+        padded[:] = 0
+        padded[: some.shape[0], : some.shape[1]] = some
+
+        def run(lo: int, hi: int) -> None:
+            kernel(out[first : first + tokens], padded, bias, values, index, scratch(tokens * width, w.dtype), lo, hi)
+
+        split(run, blocks, 16)
+    return out
+
+
 def _kept_gradient(dy: np.ndarray, x: np.ndarray, like: NMMatrix) -> NMMatrix:
     a, b = (_canonical(v, like.dtype) for v in ((dy, x) if like.axis == 1 else (x, dy)))
-    tile = layouts.tile_for(a.shape[0], 1.0, like.dtype.itemsize, host.vector_bytes())
-    lists = layouts.even_lists(like, tile, 16)
+    tile = layouts.tile_for(a.shape[0], 8, like.dtype.itemsize)
+    lists = layouts.dot_lists(like, tile)
     out = np.zeros(like.values.size, like.dtype)
     kernel = products.dotter(tile.vectors, tile.width)
     room = (lists.blocks.depth + 1) * tile.tokens

@@ -14,12 +14,13 @@ import numpy as np
 
 from nmsim.compressed import NMMatrix
 from nmsim.kernels import host, layout
+from nmsim.kernels.scratch import aligned
 from nmsim.kernels.threads import split
 
 # Bytes of a panel's reduction chunk: two thirds of the 2 MiB of scratch that a thread may use at the widest tile.
 PANEL_BYTES = 3 << 19
 WIDEST_TILE_BYTES = 512
-OUTPUT_BYTES = 1 << 16
+OUTPUT_BYTES = 1 << 17
 LOCK = threading.RLock()
 
 
@@ -67,36 +68,53 @@ class UnevenLists(NamedTuple):
     sets: np.ndarray
 
 
-def tile_for(tokens: int, density: float, itemsize: int, vector_bytes: int) -> Tile:
-    """The tile for a number of tokens and a density, from a static table: sparser lists want a narrower panel.
+def tile_for(tokens: int, widest: int, itemsize: int) -> Tile:
+    """The tile for a number of tokens: at most `widest` vectors, and no wider than the tokens fill."""
+    width = host.vector_bytes() // itemsize
+    vectors = max(v for v in (1, 2, 4, 8) if v == 1 or (v <= widest and (v - 1) * width < tokens))
+    return Tile(host.accumulators() // vectors, vectors, width)
 
-    A narrow tile leaves room for more rows of the reduction in the first cache, so that lists stay long.
+
+def widest_tile(density: float, *, even: bool) -> int:
+    """Vectors of a full tile: 4, but 2 for short uneven lists, which pad less when a block has more rows."""
+    return 4 if even or density > 0.1 else 2
+
+
+def _cache_share(density: float) -> float:
+    """Share of the first cache that a block takes: the sparser, the more rows it takes to make lists long.
+
+    Rows beyond the cache come from the second one; docs/kernels.md has the measurement behind the table.
     """
-    width = vector_bytes // itemsize
-    widest = 8 if density > 0.3 else 4 if density > 0.08 else 2
-    vectors = max(v for v in (1, 2, 4, 8) if v <= widest and (v == 1 or (v - 1) * width < tokens))
-    return Tile(host.accumulators(vector_bytes) // vectors, vectors, width)
+    return 0.75 if density > 0.2 else 1.5 if density > 0.1 else 2.25
 
 
-def _blocks(inner: int, tile: Tile, itemsize: int, m: int, block: int) -> Blocks:
+def _blocks(c: NMMatrix, inner: int, tile: Tile, block: int, output_bytes: int) -> Blocks:
+    m = c.pattern.m
     depth = PANEL_BYTES // WIDEST_TILE_BYTES // m * m
-    height = max(m, OUTPUT_BYTES // (tile.tokens * itemsize) // m * m)
+    height = max(m, output_bytes // (tile.tokens * c.dtype.itemsize) // m * m)
     chunks = max(1, -(-inner // depth))
     return Blocks(chunks, max(1, -(-min(depth, inner) // block)), depth, height)
 
 
-def _block_rows(tile: Tile, itemsize: int, m: int, slots: float = 1) -> int:
-    """Rows of a block: what three quarters of the first cache hold, and at least `slots` kept weights of each list."""
-    fitting = host.first_cache_bytes() * 3 // 4 // (tile.tokens * itemsize)
-    return max(m, max(fitting, round(slots)) // m * m)
+def _block_rows(c: NMMatrix, tile: Tile, m: int) -> int:
+    share = _cache_share(c.pattern.density)
+    return max(m, int(host.first_cache_bytes() * share) // (tile.tokens * c.dtype.itemsize) // m * m)
 
 
-def even_lists(c: NMMatrix, tile: Tile, slots: int = 0) -> EvenLists:
-    """Lists by line of `c`, to be summed along its groups; at least `slots` weights a list where the matrix has them."""
+def even_lists(c: NMMatrix, tile: Tile) -> EvenLists:
+    """Lists by line of `c`, to be summed along its groups."""
+    return _even_lists(c, tile, _block_rows(c, tile, c.pattern.m), OUTPUT_BYTES)
+
+
+def dot_lists(c: NMMatrix, tile: Tile) -> EvenLists:
+    """Lists by line of `c`, of places to be computed; long enough that their sums over lanes are shared."""
     m, n = c.pattern.m, c.pattern.n
-    itemsize = c.dtype.itemsize
-    block = _block_rows(tile, itemsize, m, slots * m / n)
-    blocks = _blocks(c.shape[c.axis], tile, itemsize, m, block)
+    return _even_lists(c, tile, max(_block_rows(c, tile, m), tile.width * m // n // m * m), OUTPUT_BYTES // 2)
+
+
+def _even_lists(c: NMMatrix, tile: Tile, block: int, output_bytes: int) -> EvenLists:
+    m, n = c.pattern.m, c.pattern.n
+    blocks = _blocks(c, c.shape[c.axis], tile, block, output_bytes)
     groups = c.values.shape[1]
     firsts = np.arange(blocks.chunks)[:, None] * blocks.depth
     ends = np.minimum(firsts + np.arange(blocks.chunk_blocks + 1) * block, firsts + blocks.depth)
@@ -117,9 +135,8 @@ def _panel_rows(c: NMMatrix, depth: int) -> np.ndarray:
 
 def uneven_lists(c: NMMatrix, tile: Tile) -> UnevenLists:
     """Lists by column of `c`, to be summed along its lines."""
-    itemsize = c.dtype.itemsize
-    block = _block_rows(tile, itemsize, 1)
-    blocks = _blocks(c.shape[1 - c.axis], tile, itemsize, c.pattern.m, block)
+    block = _block_rows(c, tile, 1)
+    blocks = _blocks(c, c.shape[1 - c.axis], tile, block, OUTPUT_BYTES)
     parts = _once(
         c.index_layouts, ("lists", tile.rows, block, blocks), lambda: _build_lists(c, tile.rows, block, blocks)
     )
@@ -150,6 +167,47 @@ def _gather_values(c: NMMatrix, source: np.ndarray) -> np.ndarray:
     values, out = c.values.reshape(-1), np.empty(source.size, c.dtype)
     split(lambda lo, hi: layout.gather_values(out, values, source, lo, hi), source.size, 1 << 14)
     return _frozen(out)
+
+
+class Windows(NamedTuple):
+    """Slots of `width` outputs side by side, window of inputs by window; each picks its inputs from `tables` registers.
+
+    `values` and `index` are [blocks of outputs, windows, slots, width].
+    """
+
+    values: np.ndarray
+    index: np.ndarray
+    tables: int
+
+
+def window_tables(c: NMMatrix) -> int:
+    """Registers that hold a window of whole groups of `c`; 0 where groups do not fit, or where a slot is padding.
+
+    A padding slot would multiply some input by zero, which is not nothing when the input is infinite.
+    """
+    itemsize, m = c.dtype.itemsize, c.pattern.m
+    width = host.vector_bytes() // itemsize
+    fitting = [k for k in range(1, host.table_registers(itemsize) + 1) if k * width % m == 0]
+    return fitting[0] if fitting and c.is_full else 0
+
+
+def windows(c: NMMatrix) -> Windows:
+    """The layout of `c` for a few tokens; `window_tables(c)` must not be 0."""
+    return _once(c.value_layouts, "windows", lambda: _build_windows(c, window_tables(c)))
+
+
+def _build_windows(c: NMMatrix, tables: int) -> Windows:
+    width = host.vector_bytes() // c.dtype.itemsize
+    lines, groups, n = c.values.shape
+    per = tables * width // c.pattern.m
+    shape = -(-lines // width), -(-groups // per), per * n, width
+    values, index = aligned(shape, c.dtype), np.empty(shape, np.uint8)
+
+    def run(lo: int, hi: int) -> None:
+        layout.window_slots(values, index, c.values, c.indices, c.pattern.m, per, width, lo, hi)
+
+    split(run, shape[0], 1)
+    return Windows(_frozen(values), _frozen(index), tables)
 
 
 def _frozen(a: np.ndarray) -> np.ndarray:

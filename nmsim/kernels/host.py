@@ -19,9 +19,14 @@ def vector_bytes():
     return 32 if {"+avx2", "+fma"} <= enabled else 16
 
 
-def accumulators(vector):
+def accumulators():
     """Registers for sums: 16 of 32, or 8 where AVX2 has 16 in all."""
-    return 8 if vector == 32 else 16
+    return 8 if vector_bytes() == 32 else 16
+
+
+def table_registers(itemsize):
+    """Registers that one permute instruction can pick single elements from: 2 with AVX-512, 1 with AVX2, else 0."""
+    return {64: 2, 32: 1 if itemsize == 4 else 0, 16: 0}[vector_bytes()]
 
 
 @cache

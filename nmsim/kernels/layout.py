@@ -105,3 +105,22 @@ def gather_values(out, values, source, lo, hi):
     """out[i] = values[source[i]], and 0 where `source` is negative (padding)."""
     for i in range(lo, hi):
         out[i] = values[source[i]] if source[i] >= 0 else 0
+
+
+@njit
+def window_slots(values, index, kept, indices, m, per, width, lo, hi):
+    """Weights and positions by blocks of `width` lines, windows of `per` groups and slots: each a vector of lines.
+
+    For the blocks lo:hi of a matrix without padding; lanes beyond its last line and slots beyond its last group get 0.
+    """
+    lines, groups, n = indices.shape
+    windows, slots = values.shape[1], values.shape[2]
+    for block in range(lo, hi):
+        for window in range(windows):
+            for slot in range(slots):
+                g = window * per + slot // n
+                for lane in range(width):
+                    r = block * width + lane
+                    live = r < lines and g < groups
+                    values[block, window, slot, lane] = kept[r, g, slot % n] if live else 0
+                    index[block, window, slot, lane] = slot // n * m + (indices[r, g, slot % n] if live else 0)

@@ -91,20 +91,20 @@ def _loop(builder, count, initial):
     builder.position_at_end(body)
     counter = builder.phi(INT64)
     counter.add_incoming(INT64(0), before)
-    carried = [builder.phi(value.type) for value in initial]
-    for phi, value in zip(carried, initial, strict=True):
+    phis = [builder.phi(value.type) for value in initial]
+    for phi, value in zip(phis, initial, strict=True):
         phi.add_incoming(value, before)
 
     def finish(values):
         following = builder.add(counter, INT64(1))
         counter.add_incoming(following, builder.block)
-        for phi, value in zip(carried, values, strict=True):
+        for phi, value in zip(phis, values, strict=True):
             phi.add_incoming(value, builder.block)
         after = builder.append_basic_block("done")
         builder.cbranch(builder.icmp_signed("<", following, count), body, after)
         builder.position_at_end(after)
 
-    return counter, carried, finish
+    return counter, list(phis), finish
 
 
 @intrinsic(prefer_literal=True)
@@ -226,3 +226,54 @@ def _lane_sums(code, vectors):
         vectors = [code.builder.fadd(code.shuffle(a, b, low), code.shuffle(a, b, high)) for a, b in pairs]
         half //= 2
     return vectors[0]
+
+
+def _pick(code, tables, places):
+    """Lane i of the result is element places[i] of the one or two registers `tables` (x86 permutes)."""
+    bits, lanes = code.bytes * 8, code.width
+    kind = ir.VectorType(ir.IntType(bits), lanes)
+    places = code.builder.zext(places, kind)
+    suffix = {4: "s", 8: "d"}[code.bytes]
+    if len(tables) == 2:
+        name, arguments = f"llvm.x86.avx512.vpermi2var.p{suffix}.512", [tables[0], places, tables[1]]
+    elif code.bytes * lanes == 64:
+        name, arguments = f"llvm.x86.avx512.permvar.{suffix}f.512", [tables[0], places]
+    else:
+        name, arguments = "llvm.x86.avx2.permps", [tables[0], places]
+    function = ir.FunctionType(code.vector, [a.type for a in arguments])
+    return code.builder.call(cgutils.get_or_insert_function(code.builder.module, function, name), arguments)
+
+
+@intrinsic(prefer_literal=True)
+def window_products(typing, out, to, x, stride, values, index, first, windows, slots, tables, tokens, width):
+    """out[to + i width + lane] = sum over windows and slots of value * x[i stride + window + index], for `tokens` i.
+
+    Slot s of window w is a vector of `width` outputs at first + (w slots + s) width; a window is `tables` registers.
+    """
+    signature = _signature(out, to, x, stride, values, index, first, windows, slots, tables, tokens, width)
+    s_range, t_range = range(slots.literal_value), range(tokens.literal_value)
+    parts, lanes = range(tables.literal_value), width.literal_value
+
+    def codegen(context, builder, sig, args):
+        code = _Code(context, builder, sig.args[0].dtype, lanes)
+        out_at, x_at, values_at, index_at = (code.data(sig.args[i], args[i]) for i in (0, 2, 4, 5))
+        to, stride, first, windows = args[1], args[3], args[6], args[7]
+        bytes_of = ir.VectorType(ir.IntType(8), lanes)
+        zero = ir.Constant(code.vector, None)
+        window, sums, finish = _loop(builder, windows, [zero for _ in t_range])
+        begin = builder.add(first, builder.mul(window, INT64(lanes * len(s_range))))
+        column = builder.mul(window, INT64(lanes * len(parts)))
+        rows = [builder.add(column, builder.mul(stride, INT64(i))) for i in t_range]
+        for s in s_range:
+            weights = code.load(code.at(values_at, begin, INT64(s * lanes)), aligned=True)
+            address = builder.bitcast(code.at(index_at, begin, INT64(s * lanes)), bytes_of.as_pointer())
+            places = builder.load(address, align=1)
+            for i in t_range:
+                held = [code.load(code.at(x_at, rows[i], INT64(lanes * p)), aligned=True) for p in parts]
+                sums[i] = code.fma(weights, _pick(code, held, places), sums[i])
+        finish(sums)
+        for i in t_range:
+            code.store(sums[i], code.at(out_at, to, INT64(i * lanes)), aligned=True)
+        return context.get_dummy_value()
+
+    return signature, codegen
