@@ -54,29 +54,56 @@ def comparisons(task: Task, rows: pd.DataFrame) -> list[Comparison]:
     A condition with fewer than two finished seeds is left out.
     """
     usable = rows[rows.groupby(["recipe", "pattern"])["seed"].transform("count") >= 2]
-    named = usable.assign(condition=usable["recipe"] + " " + usable["pattern"])
+    named = usable.assign(condition=[condition(r, p) for r, p in zip(usable["recipe"], usable["pattern"], strict=True)])
     table = named.pivot_table(index="seed", columns="condition", values=task.metric)
     pattern = dict(zip(named["condition"], named["pattern"], strict=True))
     pairs = [(a, b) for a, b in all_pairs(pattern) if pattern[a] == pattern[b] or "dense" in (pattern[a], pattern[b])]
     return correct([paired(table, first, second) for first, second in pairs])
 
 
+def condition(recipe: str, pattern: str) -> str:
+    """A condition's name; dense has no pattern of its own."""
+    return recipe if pattern == "dense" else f"{recipe} {pattern}"
+
+
 def leaders(task: Task, table: pd.DataFrame, compared: Sequence[Comparison]) -> list[str]:
-    """For each pattern, a sentence: the recipe of the best mean, and which others it is distinguished from."""
-    sentences = []
-    for pattern in [p for p in table["pattern"].unique() if p != "dense"]:
-        cell = table[table["pattern"] == pattern].sort_values("mean", ascending=task.better == "lower")
-        best = cell.iloc[0]
-        others = [r for r in cell["recipe"] if r != best["recipe"]]
-        apart = [r for r in others if _distinguished(compared, f"{best['recipe']} {pattern}", f"{r} {pattern}")]
-        same = [r for r in others if r not in apart]
-        sentences.append(
-            f"At {pattern}, {best['recipe']} has the best mean {task.quality}: "
-            f"{best['mean']:.2f} ± {best['error']:.2f}. "
-            + (f"It is better than {', '.join(apart)}. " if apart else "")
-            + (f"It is not distinguished from {', '.join(same)}." if same else "")
-        )
-    return sentences
+    """For each pattern, which recipe has the best mean and what it is distinguished from; then what could be seen."""
+    patterns = [p for p in table["pattern"].unique() if p != "dense"]
+    return [*(_leader(task, table, pattern, compared) for pattern in patterns), _resolution(task, compared)]
+
+
+def _leader(task: Task, table: pd.DataFrame, pattern: str, compared: Sequence[Comparison]) -> str:
+    cell = table[table["pattern"] == pattern].sort_values("mean", ascending=task.better == "lower")
+    best = cell.iloc[0]
+    name = condition(best["recipe"], pattern)
+    others = ["dense", *(condition(r, pattern) for r in cell["recipe"] if r != best["recipe"])]
+    calls = [f"{_call(task, compared, name, others[0])} dense"]
+    for call in ("better than", "not distinguished from"):
+        names = [o.removesuffix(f" {pattern}") for o in others[1:] if _call(task, compared, name, o) == call]
+        calls += [f"{call} {', '.join(names)}"] if names else []
+    return (
+        f"At {pattern}, {best['recipe']} has the best mean {task.quality}: "
+        f"{best['mean']:.2f} ± {best['error']:.2f}. It is {'; '.join(calls)}."
+    )
+
+
+def _call(task: Task, compared: Sequence[Comparison], first: str, second: str) -> str:
+    found = next((c for c in compared if {c.first, c.second} == {first, second}), None)
+    if found is None or not found.distinguished:
+        return "not distinguished from"
+    ahead = (found.difference > 0) == (task.better == "higher")
+    return "better than" if ahead == (found.first == first) else "worse than"
+
+
+def _resolution(task: Task, compared: Sequence[Comparison]) -> str:
+    if not compared:
+        return "Too few finished runs to compare recipes."
+    typical = pd.Series([c.detectable for c in compared]).median()
+    seeds = max(c.count for c in compared)
+    return (
+        f"With {seeds} seeds and {len(compared)} comparisons, differences below about {typical:.2g} {task.unit} "
+        "can't be told from chance (median of the smallest detectable ones)."
+    )
 
 
 def verdicts(study: Study, rows: pd.DataFrame) -> list[Answer]:
@@ -98,7 +125,3 @@ def _answer(study: Study, hypothesis: Hypothesis, rows: pd.DataFrame) -> Answer:
         return Answer(hypothesis, paired(pd.DataFrame(sides), "first", "second", hypothesis.margin))
     except UserError as error:
         return Answer(hypothesis, None, str(error))
-
-
-def _distinguished(compared: Sequence[Comparison], first: str, second: str) -> bool:
-    return any(c.distinguished for c in compared if {c.first, c.second} == {first, second})

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from .findings import Finding
 from .page import Column
-from .report import Finding
 
 
 def overview(findings: Sequence[Finding]) -> tuple[pd.DataFrame, list[Column]]:
@@ -22,7 +22,7 @@ def overview(findings: Sequence[Finding]) -> tuple[pd.DataFrame, list[Column]]:
         Column("train_gflop", "training\nGFLOP", "{:.1f}", "modelled"),
         Column("inference_mflop", "inference\nMFLOP", "{:.2f}", "modelled"),
         Column("stored_kb", "stored\nkB", "{:.0f}", "modelled"),
-        Column("train_seconds", "CPU\ns", "{:.2f}", "measured"),
+        Column("cpu_s", "CPU\ns", "{:.2f}", "measured"),
         *(Column(device, f"{device}\nms / µs", source="modelled") for device in devices),
     ]
     return pd.concat(parts, ignore_index=True), columns
@@ -41,7 +41,7 @@ def _rows(finding: Finding) -> pd.DataFrame:
             "train_gflop": table["train_flops"] / 1e9,
             "inference_mflop": table["inference_flops"] / 1e6,
             "stored_kb": table["stored_bytes"] / 1e3,
-            "train_seconds": table["train_seconds"],
+            "cpu_s": table["cpu_s"],
         }
     )
     for device in devices:

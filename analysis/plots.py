@@ -23,6 +23,7 @@ Axes = Any  # matplotlib.axes.Axes
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
 MARKERS = ("s", "o", "^", "D", "v", "P", "X", "*")
 Source = Literal["measured", "modelled"]
+LETTER, LINE = 4.5, 8.0  # points that a letter and a line of a label take
 LINES: dict[Source, str] = {"measured": "-", "modelled": "--"}
 
 
@@ -68,6 +69,7 @@ def tradeoff(rows: pd.DataFrame, *, cost: str, value: str, labels: Mapping[str, 
     for _, row in rows.iterrows():
         reach = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
         panel.errorbar(row[cost], row["mean"], yerr=reach, capsize=2, elinewidth=0.8, **look[row["recipe"]])
+    panel.margins(x=0.12)
     _label_points(panel, rows, cost)
     front = rows[rows["front"]].sort_values(cost)
     panel.plot(front[cost], front["mean"], LINES[source], color="0.6", zorder=0)
@@ -138,9 +140,17 @@ def _panels(count: int, *, width: float, height: float) -> tuple[Figure, list[Ax
 
 
 def _label_points(panel: Axes, rows: pd.DataFrame, cost: str) -> None:
-    for _, row in rows.iterrows():
+    """A name beside every point, moved up where it would cover another name."""
+    taken: list[tuple[float, float, float]] = []
+    for _, row in rows.sort_values("mean").iterrows():
         text = row["recipe"] if row["pattern"] == "dense" else f"{row['recipe']} {row['pattern']}"
-        panel.annotate(text, (row[cost], row["mean"]), xytext=(5, 3), textcoords="offset points", fontsize=7)
+        x, y = panel.transData.transform((row[cost], row["mean"])) * 72 / panel.figure.dpi
+        end, place = x + LETTER * len(text), float(y) + 3
+        while any(left < end and x < right and abs(place - other) < LINE for left, right, other in taken):
+            place += 1
+        taken.append((float(x), float(end), place))
+        offset = (5, place - y)
+        panel.annotate(text, (row[cost], row["mean"]), xytext=offset, textcoords="offset points", fontsize=7)
 
 
 def _label_ends(panel: Axes, x: float, ends: list[tuple[float, str, str]]) -> None:

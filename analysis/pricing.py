@@ -103,11 +103,14 @@ def training_flops(job: Job) -> dict[str, float]:
 
 
 def device_rows(job: Job, devices: Sequence[Device]) -> pd.DataFrame:
-    """Modelled cost of one training run and of one inference on each device: seconds, joules, bytes moved, bound."""
+    """Modelled cost of one training run and of one inference on each device: seconds, joules, bytes moved, bound.
+
+    In fp16 where the device has it, as sparse units want it, else in fp32.
+    """
     rows = []
     for device in devices:
         for what, workload in (("training", job.training()), ("inference", job.inference())):
-            cost = price(workload, device)
+            cost = price(workload, device, dtype=_dtype(device))
             rows.append(
                 {
                     "device": device.name,
@@ -118,6 +121,30 @@ def device_rows(job: Job, devices: Sequence[Device]) -> pd.DataFrame:
                     "bound": cost.bound,
                 }
             )
+    return pd.DataFrame(rows)
+
+
+def _dtype(device: Device) -> str:
+    return "fp16" if "fp16" in device.peaks else "fp32"
+
+
+def layer_rows(job: Job) -> pd.DataFrame:
+    """Every linear site of the final model: its shape, structure, stored bytes and FLOPs of one inference."""
+    products = job.inference()
+    rows = []
+    for site, (d_out, d_in) in weights(job.network).items():
+        plan = job.final[site]
+        layout = "dense" if plan.fprop.density == 1 else "index"
+        rows.append(
+            {
+                "site": site,
+                "d_out": d_out,
+                "d_in": d_in,
+                "structure": "dense" if plan.fprop.density == 1 else str(plan.fprop),
+                "stored_bytes": matrix_bytes(d_out, d_in, plan.fprop, VALUE_BITS, layout, axis=plan.axis),
+                "inference_flops": _gemm_flops(products.at(site)),
+            }
+        )
     return pd.DataFrame(rows)
 
 

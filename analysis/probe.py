@@ -51,7 +51,6 @@ def _device(rate: float, bandwidth: float) -> Device:
         base,
         name="this-cpu",
         summary="One core of this machine, as probed.",
-        engine=replace(base.engine, cores_count=1),  # type: ignore[call-arg] # a CPU's engine is a Processor
         memory=replace(base.memory, bandwidth_bytes_per_s=bandwidth),
         peaks={"fp32": Peak(rate)},
         sources=base.sources | measured,

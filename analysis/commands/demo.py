@@ -10,9 +10,10 @@ from pathlib import Path
 from hwmodel.device import load_device
 
 from ..drive import default_engine, run_study
+from ..findings import gather
 from ..overview import overview
 from ..probe import probe
-from ..report import answer_lines, gather, write
+from ..report import answer_lines, write
 from ..study import Study, Task, shipped
 from ..terminal import show_lines, show_table
 

@@ -10,8 +10,9 @@ import pandas as pd
 from hwmodel.device import load_device
 
 from ..drive import opened
+from ..findings import gather
 from ..overview import overview
-from ..report import answer_lines, gather, write
+from ..report import answer_lines, write
 from ..store import Store
 from ..study import Study
 from ..terminal import show_lines, show_table
