@@ -53,6 +53,8 @@ def predict(rows: pd.DataFrame, fits: Sequence[Fit]) -> pd.Series[float]:
 
 def errors(rows: pd.DataFrame, predicted: pd.Series[float], split: str) -> pd.DataFrame:
     """Absolute errors in percent by device, library, op and dtype: count, mean, median, 90th percentile and worst."""
+    if rows.empty:
+        return pd.DataFrame(columns=[*GROUP, "count", "mean", "median", "p90", "worst", "split"])
     error = (100 * (predicted / rows.seconds - 1)).abs().rename("error")
     grouped = error.groupby([rows[name] for name in GROUP])
     columns = {"count": grouped.size(), "mean": grouped.mean(), "median": grouped.median()}

@@ -1,0 +1,90 @@
+"""`nmsim validate`: the cost model's predictions against measured tables, with its own error by group."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from hwmodel.checks import check_sparseloop, check_systolic
+from hwmodel.libraries import shipped_fits
+from hwmodel.measured import read_measured
+from hwmodel.validation import errors, held_out, predict, report, split_covered
+
+
+def validate(
+    *,
+    measurements: Path | None = None,
+    holdout: bool = False,
+    systolic: Path | None = None,
+    sparseloop: Path | None = None,
+    measure: Path | None = None,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+) -> int:
+    """Predict measured tables with the shipped constants and show the errors; nothing is fitted to the table.
+
+    Args:
+        measurements: A table in the schema of the shipped one, which is the default.
+        holdout: Also refit with shapes, patterns and devices left out, and predict those (about two minutes).
+        systolic: Check a table of SCALE-Sim cycles instead.
+        sparseloop: Check a table of sparse tensor core runs instead.
+        measure: Time dense and 2:4 products on this machine's CUDA GPU into this new table (needs the extra torch).
+        as_json: Print JSON.
+    """
+    if measure is not None:
+        return _measure(measure)
+    if systolic is not None or sparseloop is not None:
+        return _check(systolic, sparseloop, as_json=as_json)
+    path = measurements or Path(str(files("hwmodel").joinpath("data").joinpath("measured.csv")))
+    rows, uncovered = split_covered(read_measured(path))
+    groups = errors(rows, predict(rows, shipped_fits()), "shipped")
+    if holdout:
+        groups = pd.concat([groups, held_out(rows)])
+    _show(report(groups, uncovered), as_json=as_json)
+    return 0
+
+
+def _show(made: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(made, indent=1) + "\n")
+        return
+    console = Console()
+    console.print(_table(made["groups"], "errors in percent of the measured time"))
+    console.print(_table(made["uncovered"], "not covered"))
+
+
+def _table(records: list[dict[str, Any]], title: str) -> Table:
+    names = list(records[0]) if records else []
+    table = Table(*names, title=title, box=None)
+    for record in records:
+        table.add_row(*(str(record[name]) for name in names))
+    return table
+
+
+def _check(systolic: Path | None, sparseloop: Path | None, *, as_json: bool) -> int:
+    made: dict[str, Any] = {}
+    if systolic is not None:
+        made["systolic"] = [check_systolic(systolic)]
+    if sparseloop is not None:
+        made["sparseloop"] = check_sparseloop(sparseloop)
+    if as_json:
+        sys.stdout.write(json.dumps(made, indent=1) + "\n")
+    else:
+        for name, records in made.items():
+            Console().print(_table(records, name))
+    return 0 if all(record["ok"] for records in made.values() for record in records) else 1
+
+
+def _measure(out: Path) -> int:
+    from ..measure import TorchBackend, measure  # noqa: PLC0415 (PyTorch is an extra; imports here are relative)
+
+    made = measure(out, TorchBackend())
+    sys.stdout.write(f"{made} rows in {out}; compare with: nmsim validate --measurements {out}\n")
+    return 0
