@@ -1,0 +1,94 @@
+"""The main job on its real data: the ranking task separates, runs keep their provenance, the report is whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from nmsim_analysis import cli, drive, engines
+from nmsim_analysis.commands.demo import DEVICES, quickened
+from nmsim_analysis.findings import gather
+from nmsim_analysis.report import answer_lines, write
+from nmsim_analysis.study import shipped
+
+from hwmodel.device import load_device
+
+pytestmark = [pytest.mark.slow, pytest.mark.compiled]
+
+
+def ranking(**grid):
+    """The demo's ranking task with fewer conditions, and else as shipped."""
+    study = shipped("demo")
+    task = study.task[0]
+    return replace(study, task=(replace(task, grid=task.grid | grid),))
+
+
+@pytest.fixture(scope="module")
+def extremes(tmp_path_factory):
+    """Dense and STE at 1:16 over all seeds of the demo: the folder, the rows, the store."""
+    out = tmp_path_factory.mktemp("demo")
+    study = ranking(recipe=["dense", "ste"], pattern=["1:16"])
+    return out, *drive.run_study(study, out, engines.local(2), "test")
+
+
+def test_dense_and_ste_at_1_16_differ_by_more_than_three_standard_errors(extremes):
+    _, rows, _ = extremes
+    quality = rows.pivot_table(index="seed", columns="recipe", values="accuracy_percent")
+    assert len(quality) == 5
+    errors = quality.std(ddof=1) / np.sqrt(len(quality))
+    assert quality["dense"].mean() - quality["ste"].mean() > 3 * np.hypot(*errors)
+
+
+def test_a_run_costs_at_most_two_and_a_half_core_seconds(extremes):
+    _, rows, _ = extremes
+    assert rows["cpu_s"].median() < 2.5
+
+
+def test_compressed_and_masked_dense_evaluation_agree_within_the_bound(extremes):
+    _, rows, _ = extremes
+    assert (rows["compressed_error"] <= rows["compressed_bound"]).all()
+
+
+def test_every_run_keeps_its_provenance(extremes):
+    _, rows, store = extremes
+    for name in rows["run"]:
+        folder = store.run(name).path
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest.keys() >= {"source", "version", "sha256", "split"}
+        assert json.loads((folder / "env.json").read_text())["packages"]["numpy"]
+        assert store.run(name).metrics()["step"].is_monotonic_increasing
+
+
+def test_a_finished_study_is_not_run_again(extremes):
+    out, rows, store = extremes
+    before = {name: (store.run(name).path / "result.json").stat().st_mtime_ns for name in rows["run"]}
+    drive.run_study(ranking(recipe=["dense", "ste"], pattern=["1:16"]), out, engines.local(1), "again")
+    assert before == {name: (store.run(name).path / "result.json").stat().st_mtime_ns for name in rows["run"]}
+
+
+def test_a_diverged_run_is_reported_and_the_rest_is_ranked(tmp_path):
+    study = quickened(ranking(recipe=["dense", "ste"], pattern=["1:16"], **{"optimizer.lr": [0.004, 1e30]}))
+    rows, store = drive.run_study(study, tmp_path, engines.local(2), "test")
+    findings = gather(study, rows, store, [load_device(name) for name in DEVICES])
+    assert set(rows["optimizer.lr"]) == {0.004}
+    assert any("runs failed" in line for line in answer_lines(findings))
+    page = write(findings, tmp_path, commands=["nmsim demo"]).read_text()
+    assert "DivergedError: step" in page
+
+
+def test_the_quick_demo_leaves_a_whole_report(tmp_path, capsys):
+    assert cli.run(["demo", "--quick", "--out", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert all(text in out for text in ("measured", "modelled", "sdgf_geometric", "this-cpu", *DEVICES[:1]))
+    assert (tmp_path / "out" / "report.html").exists()
+    figures = tmp_path / "out" / "figures"
+    assert {p.stem for p in figures.glob("*.png")} == {p.stem for p in figures.glob("*.csv")} != set()
+    assert cli.run(["report", str(tmp_path / "out")]) == 0
+
+
+def test_an_output_folder_that_can_not_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.run(["demo", "--quick", "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
