@@ -6,7 +6,7 @@ demo: .venv/run.stamp ## the main job: train, compare, price, report
 	.venv/bin/nmsim demo
 
 test: .venv/dev.stamp ## every test, with compiled kernels
-	$(PY) -m pytest -n 2
+	$(PY) -m pytest -n 2 --durations 10
 
 check: lint types test jit-off docs wheel ## everything that CI asserts
 
