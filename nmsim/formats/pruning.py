@@ -15,6 +15,7 @@ from nmsim.formats.dtypes import bits, is_weight, largest, magnitude, to_float32
 from nmsim.formats.packing import Weights
 from nmsim.formats.rewrite import copy_tensor, rewrite
 from nmsim.formats.tensors import Sink, Source, TensorSpec, blocks
+from nmsim.kernels import codecs
 from nmsim.masks import topk_mask
 
 Method = Callable[[str, Weights, Pattern], Weights]  # (tensor name, rows with groups along them, pattern) -> pruned
@@ -83,16 +84,16 @@ def _prune_tensor(source: Source, name: str, choice: Choice, writer: Sink) -> Pr
         _check_finite(w, name, start, choice)
         lines = np.ascontiguousarray(w.T) if choice.axis == 0 else w
         pruned = choice.method(name, lines, choice.pattern)
-        sums += _sums(to_float32(lines), to_float32(pruned))
+        codecs.loss_sums(_flat(lines), _flat(pruned), sums)
         writer.put(name, pruned.T if choice.axis == 0 else pruned, start)
     kept, total, lost, squares = sums
     return Pruned(name, choice.pattern, _share(kept, total), math.sqrt(_share(lost, squares)))
 
 
-def _sums(w: np.ndarray, pruned: np.ndarray) -> np.ndarray:
-    """Sums of |pruned|, |w|, (w - pruned)^2 and w^2."""
-    lost = w - pruned
-    return np.array([np.abs(pruned).sum(), np.abs(w).sum(), np.vdot(lost, lost), np.vdot(w, w)], np.float64)
+def _flat(values: np.ndarray) -> np.ndarray:
+    flat = to_float32(values).reshape(-1)
+    flat.flags.writeable = False
+    return flat
 
 
 def _share(part: float, whole: float) -> float:

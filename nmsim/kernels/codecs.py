@@ -80,7 +80,7 @@ def pack_positions(mask, n, m, width, stream):
 
 
 @njit
-def unpack_positions(stream, n, m, width, groups, mask):  # noqa: PLR0917 - Numba takes positions only
+def unpack_positions(stream, n, m, width, groups, mask):
     """The mask of a stream of positions, n a group; the first group whose positions do not rise below m, or -1."""
     pending, filled, byte_in = np.uint64(0), np.uint64(0), 0
     low = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
@@ -101,6 +101,19 @@ def unpack_positions(stream, n, m, width, groups, mask):  # noqa: PLR0917 - Numb
                 column = group * m + position
                 mask[line, column >> 3] |= np.uint8(1 << (column & 7))
     return -1
+
+
+@njit
+def loss_sums(w, pruned, sums):
+    """Add the sums of |pruned|, |w|, (w - pruned)^2 and w^2 to `sums`, in float64, where no float32 overflows."""
+    kept, total, lost, square = 0.0, 0.0, 0.0, 0.0
+    for i in range(w.size):
+        before, after = np.float64(w[i]), np.float64(pruned[i])
+        kept += abs(after)
+        total += abs(before)
+        lost += (before - after) * (before - after)
+        square += before * before
+    sums += np.array((kept, total, lost, square))
 
 
 @njit
