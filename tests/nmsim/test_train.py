@@ -1,0 +1,223 @@
+"""Runs: the same bits however they are interrupted or threaded, their options, and their mistakes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from hwmodel.errors import UserError
+from hwmodel.toml import build
+from nmsim import checkpoint
+from nmsim.history import History
+from nmsim.recipes import RECIPES
+from nmsim.run import Run, read_run
+from nmsim.train import DivergedError, Trainer, train
+
+SMALL = {
+    "steps": 12,
+    "batch": 16,
+    "statistics_every": 4,
+    "data": {"name": "mnist1d", "train": 64, "validation": 32, "test": 32},
+    "model": {"kind": "vit", "patch": [1, 4], "width": 16, "depth": 1, "heads": 2},
+    "optimizer": {"lr": 0.01},
+}
+SPARSE = {"sites": "*.mlp.*", "pattern": "1:4"}
+
+
+def run(**changes):
+    return build(Run, SMALL | changes, "test")
+
+
+def sparse(name, **changes):
+    return run(sparsity=[SPARSE | {"recipe": name}], **changes)
+
+
+def state(trainer):
+    """All that a run goes on from, as bytes."""
+    found = {param.name: param.value.tobytes() for param in trainer.params}
+    for param in trainer.params:
+        found |= {(param.name, name): slot.tobytes() for name, slot in param.slots.items()}
+    return found
+
+
+def trained(settings, steps):
+    trainer = Trainer(settings)
+    for _ in range(steps):
+        trainer.advance()
+    return trainer
+
+
+def without_clock(history):
+    return History(
+        history.rows, history.statistics, history.plans, {k: v for k, v in history.result.items() if "seconds" not in k}
+    )
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_resumed_run_has_the_bits_of_one_that_never_stopped(name, tmp_path):
+    settings = sparse(name)
+    straight = trained(settings, 9)
+    first = trained(settings, 5)
+    first.save(tmp_path)
+    second = Trainer(settings)
+    second.progress = checkpoint.load_checkpoint(tmp_path, settings, second.params)
+    for _ in range(4):
+        second.advance()
+    assert state(second) == state(straight)
+    assert second.progress.history.rows == straight.progress.history.rows
+    assert second.progress.history.plans == straight.progress.history.plans
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    "extra", [{"average": 0.9}, {"mixup": 0.4, "label_smoothing": 0.1}, {"optimizer": {"kind": "sgd"}}]
+)
+def test_options_survive_a_resume(extra, tmp_path):
+    settings = run(**extra, checkpoint_every=5, evaluate_every=3)
+    whole = train(settings)
+
+    def stop(step, loss):
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, folder=tmp_path, on_step=stop)
+    again = train(settings, folder=tmp_path)
+    assert without_clock(again) == without_clock(whole)
+    assert without_clock(train(settings, folder=tmp_path)) == without_clock(whole)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", ["dense", "sr_ste", "mvue"])
+def test_threads_do_not_change_bits(name):
+    states = [state(trained(sparse(name, shards=2, threads=threads), 4)) for threads in (1, 2)]
+    assert states[0] == states[1]
+
+
+@pytest.mark.compiled
+def test_shards_give_the_gradient_of_the_whole_batch():
+    whole, parts = (trained(run(shards=shards, dtype="float64"), 1) for shards in (1, 3))
+    for a, b in zip(whole.params, parts.params, strict=True):
+        np.testing.assert_allclose(a.grad, b.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.compiled
+def test_equal_runs_have_equal_bits_and_other_seeds_others():
+    first, again, other = (state(trained(run(seed=seed), 3)) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.compiled
+def test_evaluation_changes_nothing():
+    assert state(trained(run(evaluate_every=1, average=0.5), 4)) == state(trained(run(average=0.5), 4))
+
+
+@pytest.mark.compiled
+def test_averaged_weights_are_what_is_judged():
+    trainer = trained(run(average=0.9), 5)
+    last = trainer.flat.value.copy()
+    with trainer.evaluated(4):
+        np.testing.assert_array_equal(trainer.flat.value, trainer.average)
+        assert (trainer.flat.value != last).any()
+    np.testing.assert_array_equal(trainer.flat.value, last)
+
+
+@pytest.mark.compiled
+def test_a_run_learns_and_its_compressed_products_agree():
+    history = train(
+        sparse("ste", steps=120, batch=32, data={"name": "mnist1d", "train": 512, "validation": 64, "test": 64})
+    )
+    losses = history.to_frame()["loss_nats"]
+    assert losses[-10:].mean() < 0.8 * losses[:10].mean()
+    assert 0 <= history.result["compressed_error"] <= history.result["compressed_bound"]
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("execution", ["dense", "compressed"])
+def test_a_history_survives_its_text(execution):
+    history = train(sparse("srigl", execution=execution, evaluate_every=5))
+    again = History.from_json(history.to_json())
+    assert again == history
+    assert len(history.to_frame()) == 12
+    assert sum(steps for steps, _ in history.plans) == 12
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("where", ["block0.mlp.up", "head"])
+def test_a_weight_that_is_not_finite_stops_the_run_with_its_site(where):
+    trainer = trained(run(), 2)
+    next(param for param in trainer.params if param.name == where).value[0, 0] = np.inf
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(DivergedError, match=rf"step 2: loss is .*; first seen in {where}: its weight"),
+    ):
+        trainer.advance()
+
+
+@pytest.mark.compiled
+def test_a_learning_rate_that_explodes_is_reported_and_not_hidden():
+    with np.errstate(all="ignore"), pytest.raises(DivergedError, match=r"step \d+: "):
+        train(run(optimizer={"lr": 1e30, "clip": math.inf, "warmup": 0.0}))
+
+
+@pytest.mark.compiled
+def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path):
+    trained(run(), 1).save(tmp_path)
+    other = run(seed=5)
+    with pytest.raises(UserError, match="the checkpoint of another run"):
+        train(other, folder=tmp_path)
+    path = tmp_path / checkpoint.FILE
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        train(run(), folder=tmp_path)
+
+
+WRONG = {
+    "steps = 0": {"steps": 0},
+    "label_smoothing = 1": {"label_smoothing": 1.0},
+    "shards = 17: the batch has only 16": {"shards": 17},
+    "model: missing key kind": {"model": {}},
+    'unknown kind "vti"; did you mean vit': {"model": {"kind": "vti"}},
+    "data: missing key name": {"data": {}},
+    'unknown data set "mnist2d"; did you mean mnist1d': {"data": {"name": "mnist2d"}},
+    'unknown recipe "srste"; did you mean sr_ste': {"sparsity": [{"recipe": "srste", "pattern": "1:4"}]},
+    "pattern 4:2: needs 1 <= n <= m": {"sparsity": [{"recipe": "ste", "pattern": "4:2"}]},
+    "mixup = 0.2 mixes images": {"mixup": 0.2, "model": {"kind": "decoder"}},
+    'unknown key "bacth"; did you mean batch': {"bacth": 3},
+}
+
+
+@pytest.mark.parametrize(("message", "change"), WRONG.items(), ids=WRONG)
+def test_a_wrong_run_is_named_in_one_line(message, change):
+    with pytest.raises(UserError, match="^test: ") as caught:
+        run(**change)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+MISFITS = {
+    "model: kind = decoder does not fit sequence data; use mlp or vit": {"model": {"kind": "decoder"}},
+    "model: classes = 9; this data needs 10": {"model": SMALL["model"] | {"classes": 9}},
+    "model: image = 40 is not a multiple of patch = 7": {"model": {"kind": "vit", "patch": [1, 7]}},
+    "batch=100: this split has 64 examples": {"batch": 100},
+    '"*.ff.*" matches no': {"sparsity": [{"recipe": "ste", "pattern": "1:4", "sites": "*.ff.*"}]},
+    "block0.mlp.up": {"sparsity": [{"recipe": "ste", "pattern": "1:5", "sites": "*.mlp.*"}]},
+}
+
+
+@pytest.mark.parametrize(("message", "change"), MISFITS.items(), ids=MISFITS)
+def test_a_run_that_does_not_fit_its_data_says_so_before_it_starts(message, change):
+    with pytest.raises(UserError) as caught:
+        Trainer(run(**change))
+    assert message in str(caught.value)
+
+
+def test_a_run_file_is_named_with_its_mistake(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('steps = "many"\ndata = {name = "mnist1d"}\nmodel = {kind = "vit"}\n')
+    with pytest.raises(UserError, match=r"run.toml: steps: 'many' is str; needs int"):
+        read_run(path)
