@@ -38,8 +38,12 @@ WEIGHTS = (
 DTYPES = ("bf16", "fp16", "int8", "fp8")
 DENSE_ROW = {"library": "cuBLAS", "op": "gemm", "density": 1}
 SPARSE_ROW = {
-    **{"library": "cuSPARSELt", "op": "spmm", "density": 0.5},
-    **{"pattern_n": 2, "pattern_m": 4, "sparse_operand": "a (m x k)"},
+    "library": "cuSPARSELt",
+    "op": "spmm",
+    "pattern_n": 2,
+    "pattern_m": 4,
+    "density": 0.5,
+    "sparse_operand": "a (m x k)",
 }
 WARM_UPS, REPEATS, BUFFER_LIMIT = 5, 20, 64
 

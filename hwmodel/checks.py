@@ -27,7 +27,7 @@ def check_systolic(path: Path) -> dict[str, Any]:
 
 
 def _cycles(row: Any) -> int:
-    return int(systolic_cycles(*(int(row[name]) for name in SYSTOLIC[:5]), row["dataflow"]))  # type: ignore[call-arg]  # five sizes
+    return int(systolic_cycles(*(int(row[name]) for name in SYSTOLIC[:5]), row["dataflow"]))  # type: ignore[arg-type]  # five sizes
 
 
 def check_sparseloop(path: Path) -> list[dict[str, Any]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwmodel.device import Device
-from hwmodel.engines import Estimate, price_elementwise, price_gemm
-from hwmodel.errors import UserError
-from hwmodel.execution import with_bits
-from hwmodel.workload import Elementwise, Op, Workload
+from hwmodel.engines import Estimate, Product, abilities, estimate, price_pass
+from hwmodel.errors import UserError, unknown
+from hwmodel.execution import Kind, execution, with_bits
+from hwmodel.libraries import LIBRARIES, Library
+from hwmodel.transfer import dense_name
+from hwmodel.workload import Elementwise, Gemm, Op, Workload
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,46 @@ def price(workload: Workload, device: Device, *, library: str = "best", dtype: s
 def price_op(op: Op, device: Device, *, library: str = "best", dtype: str = "auto") -> Cost:
     """What one operation costs on the device."""
     if isinstance(op, Elementwise):
-        return _cost(price_elementwise(device, op, ""))
+        return _cost(price_pass(device, op))
     used = type_of(device, op.a.bits) if dtype == "auto" else dtype
     device.peak(used)
-    return _cost(price_gemm(device.engine, device, with_bits(op, DTYPE_BITS[used]), used, library))
+    gemm = with_bits(op, DTYPE_BITS[used])
+    estimates = [_estimate(gemm, device, used, kernel) for kernel in kernels(gemm, device, used, library)]
+    return _cost(min(estimates, key=lambda made: float(made.time.total)))
+
+
+def kernels(gemm: Gemm, device: Device, dtype: str, library: str = "best") -> list[Library]:
+    """The libraries to choose from for a product: those of the device that can use its sparsity, and the dense one.
+
+    A named library is taken alone where it can use the product's sparsity; where it can't, the dense one runs.
+    Raises `UserError` for a library that the device doesn't have.
+    """
+    known = libraries_of(device)
+    if library == "best":
+        names = device.libraries or (device.name,)
+    elif library in known:
+        names = (library,)
+    else:
+        raise UserError(f"{device.name}: {unknown('library', library, known)}")
+    able = abilities(device.engine, device, dtype)
+    useful = [known[name] for name in names if not execution(gemm, known[name].kind, able).is_dense]
+    dense = known[dense_name(device)] if device.libraries else known[device.name]
+    return useful if useful and library != "best" else [*useful, dense]
+
+
+def libraries_of(device: Device) -> dict[str, Library]:
+    """The libraries that may be asked for by name: those of the processor's platform, or the accelerator itself."""
+    if not device.libraries:
+        kind: Kind = "unstructured" if getattr(device.engine, "unstructured", False) else "hardware"
+        return {device.name: Library(device.name, "host", kind, (), ())}
+    platform = LIBRARIES[dense_name(device)].platform
+    return {name: lib for name, lib in LIBRARIES.items() if lib.platform == platform and lib.kind != "pass"}
+
+
+def _estimate(gemm: Gemm, device: Device, dtype: str, library: Library) -> Estimate:
+    made = execution(gemm, library.kind, abilities(device.engine, device, dtype))
+    sizes = (made.lines, gemm.inner, made.others, gemm.repeat)
+    return estimate(device.engine, device, Product(*sizes, made.bytes, gemm.a.bits, made.choice), dtype, library)
 
 
 def type_of(device: Device, bits: int) -> str:
@@ -107,17 +145,17 @@ def bound_of(launch_s: float, compute_s: float, memory_s: float) -> str:
     return largest if parts[largest] > 0 else ""
 
 
-def _cost(estimate: Estimate) -> Cost:
-    host, launch, compute, memory, tail = (float(part) for part in estimate.time)
+def _cost(made: Estimate) -> Cost:
+    host, launch, compute, memory, tail = (float(part) for part in made.time)
     launch += max(0.0, host - launch - max(compute, memory))
     return Cost(
-        estimate.seconds,
-        estimate.joules,
-        estimate.bytes,
-        estimate.flops,
+        float(made.time.total),
+        float(made.joules),
+        float(made.bytes),
+        float(made.flops),
         bound_of(launch, compute, memory),
-        estimate.library,
-        estimate.dtype,
+        made.library,
+        made.dtype,
         launch,
         compute,
         memory,

@@ -3,72 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from hwmodel.footprint import matrix_bytes, operand_bytes
+from hwmodel.footprint import lines_bytes
 from hwmodel.pattern import DENSE, Pattern, Structure
 from hwmodel.workload import Gemm, Operand
 
-Kind = Literal["dense", "hardware", "unstructured", "groups"]
+Kind = Literal["dense", "hardware", "selected", "vector", "unstructured", "groups", "pass"]
+Along = Literal["reduction", "output", "result"]
 
 
-@dataclass(frozen=True)
-class Execution:
-    """How a kernel runs a product: the share of the multiply-adds that it executes and the bytes that it moves."""
+class Choice(NamedTuple):
+    """How a kernel sees a sparse matrix: the share that it executes, the structure that it follows, and its layout."""
 
     density: float
-    bytes: float
-    structure: Structure = DENSE
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether every multiply-add is executed."""
-        return self.density == 1
+    structure: Structure
+    layout: str
 
 
-def dense_execution(gemm: Gemm) -> Execution:
-    """Every multiply-add of the product, all operands stored dense."""
-    return Execution(1.0, gemm.repeat * sum(_dense_bytes(operand) for operand in (gemm.a, gemm.b, gemm.out)))
+RUN_DENSE = Choice(1.0, DENSE, "dense")
 
 
-def sparse_operand(gemm: Gemm) -> Operand:
-    """The sparser of the two operands, seen with the reduction along its rows' length: [lines, inner]."""
-    return min(gemm.a, gemm.b.transposed(), key=lambda operand: operand.density)
+class Abilities(NamedTuple):
+    """What a device offers its sparse kernels: patterns of its sparse units, and axes that it exploits."""
+
+    supported: tuple[Pattern, ...] = ()
+    axes: tuple[str, ...] = ("reduction",)
 
 
-def hardware_execution(gemm: Gemm, supported: tuple[Pattern, ...]) -> Execution:
-    """On units that run the patterns that one of `supported` contains, at that pattern's speed; one operand only.
-
-    The sparsest container wins. Groups must run along the reduction; otherwise the product runs dense.
-    """
-    operand = sparse_operand(gemm)
-    found = container(operand.structure, supported)
-    if operand.is_dense or operand.axis != 1 or found.is_dense:
-        return dense_execution(gemm)
-    stored = matrix_bytes(operand.rows, operand.cols, found, operand.bits, "index")
-    return Execution(found.density, _bytes_with(gemm, operand, stored), found)
-
-
-def unstructured_execution(gemm: Gemm) -> Execution:
-    """On kernels that skip any zero of one operand, stored as csr (Sputnik, arXiv 2006.10901)."""
-    operand = sparse_operand(gemm)
-    if operand.is_dense:
-        return dense_execution(gemm)
-    stored = matrix_bytes(operand.rows, operand.cols, operand.structure, operand.bits, "csr", axis=operand.axis)
-    return Execution(operand.density, _bytes_with(gemm, operand, stored), operand.structure)
-
-
-def groups_execution(gemm: Gemm, axes: tuple[str, ...]) -> Execution:
-    """On kernels that follow N:M groups: along the `reduction`, along the `output`, or of the kept `result` alone."""
-    if not gemm.out.is_dense and "result" in axes:
-        stored = operand_bytes(gemm.out)
-        return Execution(gemm.out.density, _bytes_with(gemm, gemm.out, stored), gemm.out.structure)
-    operand = sparse_operand(gemm)
-    along = "reduction" if operand.axis == 1 else "output"
-    if operand.is_dense or along not in axes or not isinstance(operand.structure, Pattern):
-        return dense_execution(gemm)
-    stored = matrix_bytes(operand.rows, operand.cols, operand.structure, operand.bits, "host", axis=operand.axis)
-    return Execution(operand.density, _bytes_with(gemm, operand, stored), operand.structure)
+def choose(kind: Kind, structure: Structure, along: Along, abilities: Abilities) -> Choice:
+    """What a kernel of a kind does with groups of `structure` along an axis; `RUN_DENSE` where it can't use them."""
+    if structure.density == 1 or kind in ("dense", "pass"):
+        return RUN_DENSE
+    if kind == "unstructured":
+        return Choice(structure.density, structure, "csr") if along != "result" else RUN_DENSE
+    if kind == "hardware":
+        found = container(structure, abilities.supported) if along == "reduction" else DENSE
+        return RUN_DENSE if found.is_dense else Choice(found.density, found, "index")
+    if isinstance(structure, Pattern) and along in abilities.axes:
+        return Choice(structure.density, structure, "host" if kind == "groups" else "index")
+    return RUN_DENSE
 
 
 def container(structure: Structure, supported: tuple[Pattern, ...]) -> Pattern:
@@ -79,16 +53,58 @@ def container(structure: Structure, supported: tuple[Pattern, ...]) -> Pattern:
     return min(fitting, key=lambda pattern: pattern.density, default=DENSE)
 
 
-def _bytes_with(gemm: Gemm, sparse: Operand, stored: int) -> float:
-    """Bytes of the product's three matrices with `stored` ones for the sparse one."""
-    operands = (gemm.a, gemm.b.transposed(), gemm.out)
-    position = next(i for i, operand in enumerate(operands) if operand is sparse or operand == sparse)
-    others = sum(_dense_bytes(operand) for i, operand in enumerate(operands) if i != position)
-    return gemm.repeat * (others + stored)
+def moved_bytes(lines: Any, inner: Any, others: Any, bits: int, choice: Choice) -> Any:
+    """Bytes of one product: a matrix [lines, inner] stored as chosen, the other operand and the result dense."""
+    stored = lines_bytes(lines, inner, choice.structure, bits, choice.layout)
+    return stored + (inner * others + lines * others) * bits / 8
 
 
-def _dense_bytes(operand: Operand) -> float:
-    return operand.elements * operand.bits / 8
+@dataclass(frozen=True)
+class Execution:
+    """How a kernel runs a product, [lines, inner] sparse by [inner, others], and the bytes that it moves."""
+
+    choice: Choice
+    lines: int
+    others: int
+    bytes: float
+
+    @property
+    def density(self) -> float:
+        """Share of the multiply-adds that is executed."""
+        return self.choice.density
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every multiply-add is executed."""
+        return self.choice.density == 1
+
+
+def execution(gemm: Gemm, kind: Kind, abilities: Abilities) -> Execution:
+    """How a kernel of a kind runs the product; only one of its three matrices is used as sparse."""
+    result = choose(kind, gemm.out.structure, "result", abilities)
+    if result.density < 1 and gemm.out.axis == 1:
+        stored = lines_bytes(gemm.rows, gemm.cols, result.structure, gemm.out.bits, result.layout)
+        inputs = (gemm.rows + gemm.cols) * gemm.inner * gemm.a.bits / 8
+        return Execution(result, gemm.rows, gemm.cols, gemm.repeat * (stored + inputs))
+    operand = sparse_operand(gemm)
+    along: Along = "reduction" if operand.axis == 1 else "output"
+    choice = choose(kind, operand.structure, along, abilities)
+    lines, others = _sides(gemm, operand)
+    if choice != RUN_DENSE and along == "output":
+        stored = lines_bytes(gemm.inner, lines, choice.structure, operand.bits, choice.layout)
+        rest = (gemm.inner + lines) * others * operand.bits / 8
+        return Execution(choice, lines, others, gemm.repeat * (stored + rest))
+    return Execution(choice, lines, others, gemm.repeat * moved_bytes(lines, gemm.inner, others, operand.bits, choice))
+
+
+def sparse_operand(gemm: Gemm) -> Operand:
+    """The sparser of the two operands, written [lines, inner]: groups along the reduction have axis 1."""
+    return min(gemm.b.transposed(), gemm.a, key=lambda operand: operand.density)
+
+
+def _sides(gemm: Gemm, operand: Operand) -> tuple[int, int]:
+    """Lines of the sparse operand, and of the other."""
+    return (gemm.cols, gemm.rows) if operand.density == gemm.b.density else (gemm.rows, gemm.cols)
 
 
 def with_bits(gemm: Gemm, bits: int) -> Gemm:

@@ -17,6 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from hwmodel.errors import UserError, unknown
 from hwmodel.pattern import FanIn, Pattern, Structure, Unstructured
@@ -31,15 +34,15 @@ HARDWARE_METADATA_BITS = 2  # beside each kept value of 2:4; 1:2 of 32-bit value
 class _Stored:
     """A matrix as `lines` of `length` positions along the grouped axis."""
 
-    lines: int
-    length: int
+    lines: Any
+    length: Any
     pattern: Structure
     bits: int
     index_bits: int
     v: int
 
     @property
-    def elements(self) -> int:
+    def elements(self) -> Any:
         return self.lines * self.length
 
     @property
@@ -52,20 +55,20 @@ class _Stored:
         return self.pattern
 
     @property
-    def groups(self) -> int:
+    def groups(self) -> Any:
         return self.lines * -(-self.length // self.nm.m)
 
     @property
-    def slots(self) -> int:
+    def slots(self) -> Any:
         return self.groups * self.nm.n
 
     @property
-    def kept(self) -> int:
+    def kept(self) -> Any:
         """Weights that a mask without slack keeps; the last group of a line may be short."""
         if isinstance(self.pattern, Unstructured):
-            return round(self.pattern.density * self.elements)
+            return np.rint(self.pattern.density * self.elements).astype(np.int64)
         full, rest = divmod(self.length, self.nm.m)
-        return self.lines * (full * self.nm.n + min(self.nm.n, rest))
+        return self.lines * (full * self.nm.n + np.minimum(self.nm.n, rest))
 
 
 def matrix_bytes(
@@ -93,8 +96,12 @@ def matrix_bytes(
     if axis not in (-2, -1, 0, 1):
         raise UserError(f"axis = {axis}: a matrix has axes 0 and 1")
     lines, length = (rows, cols) if axis in (-1, 1) else (cols, rows)
-    total_bits = LAYOUTS[layout](_Stored(lines, length, pattern, bits, index_bits, v))
-    return -(-total_bits // 8)
+    return int(-(-LAYOUTS[layout](_Stored(lines, length, pattern, bits, index_bits, v)) // 8))
+
+
+def lines_bytes(lines: Any, length: Any, pattern: Structure, bits: int, layout: str) -> Any:
+    """Bytes of `lines` lines of `length` positions in a layout, for plain integers or arrays of them."""
+    return -(-LAYOUTS[layout](_Stored(lines, length, pattern, bits, POINTER_BITS, 1)) // 8)
 
 
 def operand_bytes(operand: Operand) -> int:
@@ -103,31 +110,31 @@ def operand_bytes(operand: Operand) -> int:
     return matrix_bytes(operand.rows, operand.cols, operand.structure, operand.bits, layout, axis=operand.axis)
 
 
-def _dense(m: _Stored) -> int:
+def _dense(m: _Stored) -> Any:
     return m.elements * m.bits
 
 
-def _index(m: _Stored) -> int:
+def _index(m: _Stored) -> Any:
     return _dense(m) if m.nm.is_dense else m.slots * (m.bits + m.nm.index_bits)
 
 
-def _code(m: _Stored) -> int:
+def _code(m: _Stored) -> Any:
     return _dense(m) if m.nm.is_dense else m.slots * m.bits + m.groups * m.nm.code_bits
 
 
-def _bitmask(m: _Stored) -> int:
+def _bitmask(m: _Stored) -> Any:
     return m.kept * m.bits + m.elements
 
 
-def _csr(m: _Stored) -> int:
+def _csr(m: _Stored) -> Any:
     return m.kept * (m.bits + m.index_bits) + POINTER_BITS * (m.lines + 1)
 
 
-def _ellpack(m: _Stored) -> int:
+def _ellpack(m: _Stored) -> Any:
     return m.slots * (m.bits + m.index_bits)
 
 
-def _vnm(m: _Stored) -> int:
+def _vnm(m: _Stored) -> Any:
     if m.nm.is_dense:
         return _dense(m)
     if m.nm.n != 2 or m.nm.m < SELECTED_COLUMNS:
@@ -136,7 +143,7 @@ def _vnm(m: _Stored) -> int:
     return m.slots * (m.bits + HARDWARE_METADATA_BITS) + blocks * SELECTED_COLUMNS * m.nm.index_bits
 
 
-def _cusparselt(m: _Stored) -> int:
+def _cusparselt(m: _Stored) -> Any:
     if m.nm.is_dense:
         return _dense(m)
     hardware, metadata = (Pattern(1, 2), 4) if m.bits == 32 else (Pattern(2, 4), HARDWARE_METADATA_BITS)
@@ -145,12 +152,12 @@ def _cusparselt(m: _Stored) -> int:
     return m.lines * -(-m.length // hardware.m) * hardware.n * (m.bits + metadata)
 
 
-def _host(m: _Stored) -> int:
+def _host(m: _Stored) -> Any:
     index = next(width for width in (8, 16, 32, 64) if m.nm.m < 2**width)
     return m.slots * (m.bits + index)
 
 
-LAYOUTS: dict[str, Callable[[_Stored], int]] = {
+LAYOUTS: dict[str, Callable[[_Stored], Any]] = {
     "dense": _dense,
     "index": _index,
     "code": _code,

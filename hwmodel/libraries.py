@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from hwmodel.errors import UserError, unknown
+from hwmodel.execution import Kind
 from hwmodel.processor import BOUNDS
 from hwmodel.toml import build, read_toml
 
-Kind = Literal["dense", "hardware", "selected", "vector", "unstructured", "groups", "pass"]
 KINDS = {
     "dense": "every product, dense",
     "hardware": "patterns that the sparse units' own (2:4) contains",

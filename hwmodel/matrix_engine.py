@@ -23,12 +23,12 @@ def engine_cycles(
     return tiles * (tile_rows * tile_cols) * np.ceil(inner * kept) / macs_per_cycle
 
 
-def expected_imbalance(length: float, density: float, lanes: int) -> float:
+def expected_imbalance(length: Any, density: float, lanes: int) -> Any:
     """Fullest over mean number of kept weights among `lanes` independent rows of `length` positions.
 
     The number kept is binomial; its expected maximum is taken as mean + sqrt(2 ln lanes) deviations.
     """
     if lanes <= 1 or density >= 1:
         return 1.0
-    deviation = math.sqrt(length * density * (1 - density))
+    deviation = np.sqrt(length * density * (1 - density))
     return 1 + math.sqrt(2 * math.log(lanes)) * deviation / (length * density)

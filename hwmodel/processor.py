@@ -17,8 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-OVERLAP = 4
-
 
 class Seconds(NamedTuple):
     """Parts of one kernel's time. `compute` holds `tail`, the part in which cores wait for the last wave."""
@@ -85,8 +83,14 @@ def step_time(work: Work, cache_bytes: Any, constants: Constants, *, loads_ahead
     miss = np.maximum(0.0, 1.0 - cache_bytes / (work.inner * constants.window_bytes))
     executed = work.density * (constants.mac_cost + constants.gather_cost * miss / work.reuse)
     if loads_ahead:
-        return (executed**OVERLAP + constants.step_cost**OVERLAP) ** (1 / OVERLAP)
+        return np.sqrt(np.sqrt(_fourth(executed) + _fourth(constants.step_cost)))
     return executed + constants.step_cost
+
+
+def _fourth(value: Any) -> Any:
+    """The fourth power by products, whose bits are the same for a number and in any array."""
+    square = value * value
+    return square * square
 
 
 def product_seconds(
