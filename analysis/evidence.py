@@ -11,7 +11,7 @@ import pandas as pd
 from hwmodel.toml import build
 from nmsim.run import Run
 
-from .report import Finding, Findings
+from .findings import Finding, Findings
 from .statistics import Estimate, estimate
 from .store import Store
 from .tradeoff import at_equal_cost, summarise

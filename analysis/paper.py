@@ -15,8 +15,9 @@ from .answers import Answer
 from .claims import exact_claims
 from .errata import errata
 from .evidence import ACCOUNT_NAMES, STATISTICS, Evidence, gather_evidence
+from .findings import Finding, Findings
 from .page import Column
-from .report import Finding, Findings, answer_lines
+from .report import answer_lines
 from .store import Store, write_safely
 from .study import cells
 from .tradeoff import summarise

@@ -10,8 +10,9 @@ from hwmodel.errors import UserError
 
 from ..drive import default_engine, run_study
 from ..estimate import show_estimate
+from ..findings import gather
 from ..paper import write_paper
-from ..report import answer_lines, gather, write
+from ..report import answer_lines, write
 from ..search import search as run_search
 from ..search import write_search
 from ..study import shipped
