@@ -131,7 +131,7 @@ def published_points(name: str) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Fit:
+class FittedLaw:
     """A fitted law, its objective, and how many of the starts ended within 0.01 % of the least value found."""
 
     law: Law
@@ -140,7 +140,7 @@ class Fit:
     starts: int
 
 
-def fit(points: pd.DataFrame, objective: Objective, rng: np.random.Generator, *, starts: int = 10) -> Fit:
+def fit(points: pd.DataFrame, objective: Objective, rng: np.random.Generator, *, starts: int = 10) -> FittedLaw:
     """The law of least mean Huber loss over `points`, the best of `starts` random starts.
 
     Coefficients are fitted as logarithms in units of the points' geometric mean sizes by a trust-region method whose
@@ -153,7 +153,7 @@ def fit(points: pd.DataFrame, objective: Objective, rng: np.random.Generator, *,
     found = sorted((_descend(unit, objective, rng) for _ in range(starts)), key=lambda pair: pair[0])
     best, law = found[0]
     agreeing = sum(value <= best * 1.0001 for value, _ in found)
-    return Fit(_rescaled(law, scale["parameters"], scale["data"]), best, agreeing, starts)
+    return FittedLaw(_rescaled(law, scale["parameters"], scale["data"]), best, agreeing, starts)
 
 
 def _descend(points: pd.DataFrame, objective: Objective, rng: np.random.Generator) -> tuple[float, Law]:
