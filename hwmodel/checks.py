@@ -27,7 +27,8 @@ def check_systolic(path: Path) -> dict[str, Any]:
 
 
 def _cycles(row: Any) -> int:
-    return int(systolic_cycles(*(int(row[name]) for name in SYSTOLIC[:5]), row["dataflow"]))  # type: ignore[arg-type]  # five sizes
+    m, n, k, array_rows, array_cols = (int(row[name]) for name in SYSTOLIC[:5])
+    return int(systolic_cycles(m, n, k, array_rows, array_cols, row["dataflow"]))
 
 
 def check_sparseloop(path: Path) -> list[dict[str, Any]]:

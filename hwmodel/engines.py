@@ -132,10 +132,8 @@ def _(engine: TensorCore, device: Device, product: Product, dtype: str, library:
         for lines, inner, others in np.broadcast(product.lines, product.inner, product.others)
     ]
     shape = np.shape(product.lines)
-    cycles, joules, macs = (
-        product.repeat * np.reshape([getattr(made, name) for made in runs], shape)
-        for name in ("cycles", "joules", "macs")
-    )
+    totals = np.array([(made.cycles, made.joules, made.macs) for made in runs])
+    cycles, joules, macs = (product.repeat * np.reshape(column, shape) for column in totals.T)
     compute = cycles / engine.clock_hz
     tail = compute - np.minimum(compute, macs / MACS_PER_CYCLE / engine.clock_hz)
     time = Seconds(0.0, 0.0, compute, product.bytes / device.memory.bandwidth_bytes_per_s, tail)

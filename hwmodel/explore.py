@@ -1,0 +1,155 @@
+"""The same prices over arrays of shapes, patterns and devices; Pareto fronts; where a pattern begins to pay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hwmodel.cost import DTYPE_BITS, libraries_of, type_of
+from hwmodel.device import Device
+from hwmodel.engines import Product, abilities, estimate
+from hwmodel.errors import UserError
+from hwmodel.execution import RUN_DENSE, choose, moved_bytes
+from hwmodel.libraries import Library
+from hwmodel.pattern import DENSE, Structure
+
+Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+BLOCK = 1 << 14  # points at a time, so that the temporaries of one block stay in a second-level cache
+
+
+class Shapes(NamedTuple):
+    """Sizes of many products, one entry a product."""
+
+    rows: Integers
+    inner: Integers
+    cols: Integers
+
+
+class Points(NamedTuple):
+    """Costs of many products, one entry a shape."""
+
+    seconds: Floats
+    joules: Floats
+    bytes: Floats
+    flops: Floats
+
+
+def evaluate(shapes: Shapes, device: Device, structure: Structure = DENSE, *, dtype: str = "auto") -> Points:
+    """Costs of the products of a weight [cols, inner] at a structure along `inner` with inputs [rows, inner].
+
+    Equal to `price` of the same products, to the bit: each product takes the fastest of the device's libraries.
+    """
+    used = type_of(device, 32) if dtype == "auto" else dtype
+    device.peak(used)
+    made = Points(*(np.empty(len(shapes.rows)) for _ in Points._fields))
+    for first in range(0, len(shapes.rows), BLOCK):
+        block = slice(first, first + BLOCK)
+        parts = _best(Shapes(*(sizes[block] for sizes in shapes)), device, structure, used)
+        for whole, part in zip(made, parts, strict=True):
+            whole[block] = part
+    return made
+
+
+def _best(shapes: Shapes, device: Device, structure: Structure, dtype: str) -> Points:
+    bits, able = DTYPE_BITS[dtype], abilities(device.engine, device, dtype)
+    rows, inner, cols = shapes
+    tried: list[Points] = []
+    for library in _usable(device, structure, dtype):
+        choice = choose(library.kind, structure, "reduction", able)
+        moved = moved_bytes(cols, inner, rows, bits, choice)
+        product = Product(cols, inner, rows, 1, moved, bits, choice)
+        priced = estimate(device.engine, device, product, dtype, library)
+        tried.append(Points(priced.time.total, priced.joules, priced.bytes, priced.flops))
+    return reduce(_faster, tried)
+
+
+def _usable(device: Device, structure: Structure, dtype: str) -> list[Library]:
+    """The device's libraries that can use the structure, in its own order, then the dense one."""
+    known, able = libraries_of(device), abilities(device.engine, device, dtype)
+    libraries = [known[name] for name in device.libraries or (device.name,)]
+    sparse = [lib for lib in libraries if choose(lib.kind, structure, "reduction", able) != RUN_DENSE]
+    dense = next((lib for lib in libraries if lib.kind == "dense"), libraries[0])
+    return [*sparse, *(lib for lib in (dense,) if lib not in sparse)]
+
+
+def _faster(a: Points, b: Points) -> Points:
+    """The faster of two libraries, product by product; the first where they tie."""
+    return Points(*(np.where(b.seconds < a.seconds, y, x) for x, y in zip(a, b, strict=True)))
+
+
+def explore(
+    shapes: pd.DataFrame, structures: Sequence[Structure], devices: Sequence[Device], *, dtype: str = "auto"
+) -> pd.DataFrame:
+    """Every shape (columns rows, inner, cols) at every structure on every device: a tidy table of costs."""
+    sizes = Shapes(*(shapes[name].to_numpy(np.int64) for name in Shapes._fields))
+    parts = []
+    for device in devices:
+        for structure in structures:
+            made = evaluate(sizes, device, structure, dtype=dtype)
+            columns = {"time_s": made.seconds, "energy_j": made.joules, "moved_bytes": made.bytes, "flops": made.flops}
+            names = {"device": device.name, "structure": str(structure)}
+            parts.append(shapes[list(Shapes._fields)].assign(**names, **columns))
+    return pd.concat(parts, ignore_index=True)
+
+
+def pareto(table: pd.DataFrame, *, least: Sequence[str] = (), most: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows that no other row beats: at least as good in every named column and better in one.
+
+    Raises `UserError` for a column that the table lacks or a value that is not a number.
+    """
+    for name in (*least, *most):
+        if name not in table.columns:
+            raise UserError(f"no column {name} (columns: {', '.join(map(str, table.columns))})")
+        if table[name].isna().any():
+            raise UserError(f"column {name}: a value is missing; drop that row first")
+    costs = np.column_stack([*(table[name] for name in least), *(-table[name] for name in most)]).astype(float)
+    return table[_undominated(costs)]
+
+
+def _undominated(costs: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Rows in the order of their first cost are compared with the front found so far, which is enough."""
+    keep = np.zeros(len(costs), dtype=bool)
+    front = np.empty((0, costs.shape[1]))
+    for i in np.lexsort(costs.T[::-1]):
+        beaten = (front <= costs[i]).all(axis=1) & (front < costs[i]).any(axis=1)
+        if not beaten.any():
+            keep[i] = True
+            front = np.vstack([front, costs[i]])
+    return keep
+
+
+def gain(device: Device, structure: Structure, shapes: Shapes, *, dtype: str = "auto") -> Floats:
+    """Dense over sparse time of every product."""
+    dense, sparse = (evaluate(shapes, device, s, dtype=dtype).seconds for s in (DENSE, structure))
+    return np.asarray(dense / sparse)
+
+
+def break_even(gains: Callable[[Integers], Floats], candidates: Sequence[int], threshold: float = 1.0) -> int | None:
+    """The smallest candidate (a batch, a width) from which on every gain exceeds the threshold; None if there is none.
+
+    `gains` maps candidates to dense over sparse time, as `gain` does for shapes made of them.
+    """
+    tried = np.asarray(sorted(candidates), dtype=np.int64)
+    pays = gains(tried) > threshold
+    if not pays[-1]:
+        return None
+    losing = np.flatnonzero(~pays)
+    return int(tried[losing[-1] + 1 if losing.size else 0])
+
+
+def broadcast(rows: Any, inner: Any, cols: Any) -> Shapes:
+    """Shapes from numbers or arrays, each number repeated as often as the arrays are long."""
+    return Shapes(*np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, np.int64)) for size in (rows, inner, cols))))
+
+
+def densest_that_pays(
+    device: Device, structures: Sequence[Structure], shape: Shapes, *, dtype: str = "auto"
+) -> Structure | None:
+    """The densest of the structures with which every product is faster than dense; None where none is."""
+    paying = [s for s in structures if (gain(device, s, shape, dtype=dtype) > 1).all()]
+    return max(paying, key=lambda structure: structure.density, default=None)
