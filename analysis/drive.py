@@ -42,8 +42,8 @@ def run_study(study: Study, out: Path, engine: Engine, title: str) -> tuple[pd.D
 
 
 def compile_kernels(grid: Sequence[Cell]) -> None:
-    """Compile, into the cache on disk, what the runs of `grid` need: a few steps of one run of each kind."""
-    kinds = {(cell.task, cell.labels["recipe"], cell.labels["pattern"]): cell for cell in grid}
+    """Compile, into the cache on disk, what the runs of `grid` need: two steps of each model at each pattern."""
+    kinds = {(str(cell.run["data"]), str(cell.run["model"]), cell.labels["pattern"]): cell for cell in grid}
     for cell in kinds.values():
         warm_up(cell.run)
 
