@@ -28,7 +28,7 @@ def run_study(study: Study, out: Path, engine: Engine, title: str) -> tuple[pd.D
 
     Every run's table is checked and every kernel compiled before a worker starts.
     """
-    grid = cells(study)
+    grid = list({cell.name: cell for cell in cells(study)}.values())
     for cell in grid:
         build(Run, cell.run, f"study, task {cell.task}")
     store = Store.create(out / "runs")
