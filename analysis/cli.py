@@ -14,7 +14,6 @@ VERBS = {
     "train": ("train:train", "Train one model from a run file."),
     "sweep": ("sweep:sweep", "Run a grid of training runs from a study file; resumes where it stopped."),
     "report": ("report:report", "Write one self-contained HTML page from a folder of runs."),
-    "cost": ("cost:cost", "Price a model's inference or training on a device."),
     "check": ("check:check", "Check the sparsity of a weight file against a pattern."),
     "prune": ("prune:prune", "Prune a weight file to a pattern."),
     "export": ("export:export", "Write a model or weight file in another format."),
@@ -33,6 +32,14 @@ GROUPS = {
             "search": ("paper:search", "Search the recipe algebra for a better recipe within a budget."),
             "scaling": ("study:scaling", "Fit the scaling law of sparsity to published or own runs."),
             "errata": ("study:errata", "List the published figures that do not follow from their own tables."),
+        },
+    ),
+    "cost": (
+        "Price products, inference and training on a device.",
+        {
+            "gemm": ("cost:gemm", "Price one product, dense and at a pattern."),
+            "model": ("cost:model", "Price one inference of a named model."),
+            "train": ("cost:train", "Price a training run of a named model under a recipe."),
         },
     ),
     "bench": (

@@ -34,6 +34,7 @@ __all__ = [
     "TransformerConfig",
     "ViTConfig",
     "inference",
+    "network_nodes",
     "parameters",
     "plan_of",
     "train_step",
@@ -112,8 +113,13 @@ def plan_of(config: NetworkConfig, sites: Mapping[str, SitePlan]) -> Plan:
     return Plan({site: plan for site, plan in firsts.items() if plan is not None})
 
 
+def network_nodes(config: NetworkConfig, batch: int, tokens: int) -> tuple[Node, ...]:
+    """The parts of the network, in the order of its forward pass, for a batch of sequences."""
+    return nodes(config, Call(batch, tokens, tokens))
+
+
 def _whole(config: NetworkConfig) -> tuple[Node, ...]:
-    return nodes(config, Call(1, config.tokens, config.tokens))
+    return network_nodes(config, 1, config.tokens)
 
 
 def _forward(config: NetworkConfig, call: Call, plan: Plan, bits: int) -> Workload:

@@ -1,0 +1,167 @@
+"""`nmsim cost`: what a product, a model's inference or a run of a recipe costs on a device."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from hwmodel.cost import DTYPE_BITS, Cost, price, type_of
+from hwmodel.device import Device, load_device
+from hwmodel.errors import unknown
+from hwmodel.memory import check_fits, training_bytes
+from hwmodel.models import model_named
+from hwmodel.networks import NetworkConfig, inference, plan_of
+from hwmodel.pattern import Pattern
+from hwmodel.workload import Gemm, Operand, SitePlan, Workload
+from nmsim.recipes import RECIPES
+
+from ..pricing import Job, nominal_phases, training_flops
+
+Json = Annotated[bool, Parameter(name="--json")]
+
+
+def gemm(
+    rows: int,
+    inner: int,
+    cols: int,
+    *,
+    pattern: str = "dense",
+    device: str = "a100",
+    dtype: str = "auto",
+    library: str = "best",
+    as_json: Json = False,
+) -> None:
+    """Price one product x [rows, inner] @ w.T with w [cols, inner], dense and at a pattern along inner.
+
+    Args:
+        rows: Tokens.
+        inner: Length of the reduction, d_in.
+        cols: Outputs, d_out.
+        pattern: The weight's pattern, such as 2:4.
+        device: A device, alias or device file.
+        dtype: A type of the device; auto takes fp16 where there is one.
+        library: A kernel library of the device; best takes the fastest.
+        as_json: Print JSON.
+    """
+    where = load_device(device)
+    used = _dtype(where, dtype)
+    costs = {}
+    for name in dict.fromkeys(("dense", pattern)):
+        weight = Operand(cols, inner, structure=Pattern.parse(name))
+        product = Gemm("product", "fprop", Operand(rows, inner), weight.transposed(), Operand(rows, cols))
+        costs[name] = price(Workload((product,)), where, library=library, dtype=used)
+    _show(costs, where, as_json=as_json)
+
+
+def model(
+    name: str,
+    *,
+    batch: int = 1,
+    tokens: int = 0,
+    context: int = 0,
+    phase: Literal["prefill", "decode"] = "prefill",
+    pattern: str = "dense",
+    sites: str = "*.mlp.*",
+    device: str = "a100",
+    dtype: str = "auto",
+    as_json: Json = False,
+) -> None:
+    """Price one inference of a named model, dense and with its sites at a pattern.
+
+    Args:
+        name: A public model, such as vit-b.
+        batch: Sequences or images at once.
+        tokens: Positions of each; 0 takes the model's own length.
+        context: Positions cached before.
+        phase: Prefill computes all positions at once, decode one after another.
+        pattern: The pattern of the sites.
+        sites: A shell pattern of the linear sites that are sparse.
+        device: A device, alias or device file.
+        dtype: A type of the device; auto takes fp16 where there is one.
+        as_json: Print JSON.
+    """
+    config, where = model_named(name), load_device(device)
+    used = _dtype(where, dtype)
+    costs = {}
+    for text in dict.fromkeys(("dense", pattern)):
+        plan = plan_of(config, {sites: SitePlan(fprop=Pattern.parse(text))})
+        sizes = {"tokens": tokens or config.tokens, "context": context}
+        work = inference(config, batch, **sizes, phase=phase, plan=plan, bits=DTYPE_BITS[used])
+        costs[text] = price(work, where, dtype=used)
+    _show(costs, where, as_json=as_json)
+
+
+def train(
+    name: str,
+    *,
+    recipe: str = "sr_ste",
+    pattern: str = "2:4",
+    sites: str = "*.mlp.*",
+    steps: int = 1000,
+    batch: int = 32,
+    device: str = "a100",
+    dtype: str = "auto",
+    as_json: Json = False,
+) -> None:
+    """Price a training run of a named model under a recipe's nominal plan, beside dense training.
+
+    Args:
+        name: A public model, such as vit-b.
+        recipe: A recipe of nmsim recipes.
+        pattern: The recipe's target pattern.
+        sites: A shell pattern of the linear sites that follow the recipe.
+        steps: Training steps.
+        batch: Sequences or images a step.
+        device: A device, alias or device file.
+        dtype: A type of the device; auto takes fp16 where there is one.
+        as_json: Print JSON.
+    """
+    if recipe not in RECIPES:
+        raise unknown("recipe", recipe, RECIPES)
+    config, where = model_named(name), load_device(device)
+    used = _dtype(where, dtype)
+    job = _job(config, batch, steps, {sites: RECIPES[recipe](Pattern.parse(pattern), steps=steps)})
+    memory = training_bytes(config, batch, job.final, tokens=config.tokens, bits=DTYPE_BITS[used])
+    check_fits(name, memory, where)
+    costs = {"dense": price(job.dense_training(), where, dtype=used), recipe: price(job.training(), where, dtype=used)}
+    extra = {"training_flops": training_flops(job), "memory_bytes": memory}
+    _show(costs, where, extra, as_json=as_json)
+
+
+def _job(config: NetworkConfig, batch: int, steps: int, recipes: dict[str, Any]) -> Job:
+    plan_of(config, dict.fromkeys(recipes, SitePlan()))  # raises for a glob that matches no site
+    return Job(config, batch, nominal_phases(config, steps, recipes))
+
+
+def _dtype(device: Device, dtype: str) -> str:
+    """The named type, or fp16 where the device has it, as sparse units want it, else its 32-bit one."""
+    if dtype != "auto":
+        device.peak(dtype)
+        return dtype
+    return "fp16" if "fp16" in device.peaks else type_of(device, 32)
+
+
+def _show(costs: dict[str, Cost], device: Device, extra: dict[str, Any] | None = None, *, as_json: bool) -> None:
+    first = next(iter(costs.values()))
+    if as_json:
+        made = {name: asdict(cost) | {"gain": first.seconds / cost.seconds} for name, cost in costs.items()}
+        sys.stdout.write(json.dumps({"device": device.name, "costs": made, **(extra or {})}, indent=1) + "\n")
+        return
+    table = Table(
+        *("what", "time ms", "gain", "energy J", "moved MB", "GFLOPs run", "bound by", "kernels", "type"),
+        title=f"modelled on {device.summary} (energy is uncalibrated)",
+        box=None,
+    )
+    for name, cost in costs.items():
+        numbers = (cost.seconds * 1e3, first.seconds / cost.seconds, cost.joules, cost.bytes / 1e6, cost.flops / 1e9)
+        table.add_row(name, *(f"{number:.4g}" for number in numbers), cost.bound, cost.library, cost.dtype)
+    console = Console()
+    console.print(table)
+    for name, numbers in (extra or {}).items():
+        console.print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()))
