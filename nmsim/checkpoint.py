@@ -39,7 +39,7 @@ def save_checkpoint(folder: Path, run: Run, params: Iterable[Param], progress: P
     """Write the checkpoint of `folder`; the one before stands until the new one is complete."""
     tensors = {f"value/{param.name}": param.value for param in params_once(params)}
     for param in params_once(params):
-        tensors |= {f"slot/{param.name}/{name}": np.ascontiguousarray(slot) for name, slot in param.slots.items()}
+        tensors |= {f"slot/{param.name}/{name}": np.require(slot, requirements="C") for name, slot in param.slots.items()}
     metadata = {
         "run": _identity(run),
         "step": str(progress.step),

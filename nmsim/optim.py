@@ -125,12 +125,13 @@ class Adam(Updates):
 
     def _rates(self, step: int, clip: float, piece: Range) -> np.ndarray:
         config, lr = self.config, self.lr(step)
+        beta1 = config.beta1
         decay = config.weight_decay * piece.decays
         shrink, coupled = (1 - lr * decay, 0.0) if config.kind == "adamw" else (1.0, decay)
-        size = lr / (1 - config.beta1 ** (step + 1))
+        size = lr / (1 - beta1 ** (step + 1))
         root = 1 / math.sqrt(1 - config.beta2 ** (piece.frozen_after or step + 1))
         beta2 = 1.0 if piece.frozen_after else config.beta2
-        return self.rates(shrink, size, root, config.beta1, beta2, config.eps, clip, coupled)
+        return self.rates(shrink, size, root, beta1, 1 - beta1, beta2, 1 - beta2, config.eps, clip, coupled)
 
 
 Optimizer = SGD | Adam

@@ -58,10 +58,11 @@ def adam(value, grad, mean, square, rates, lo, hi):
 
     g = clip * grad + coupled * value; mean = b1 * mean + (1 - b1) * g; square = b2 * square + (1 - b2) * g ** 2;
     value = shrink * value - size * mean / (sqrt(square) * root + eps), in lo:hi. A `b2` of 1 keeps `square`.
-    rates = (shrink, size, root, b1, b2, eps, clip, coupled), of the type of `value`, where shrink = 1 - lr * decay.
+    rates = (shrink, size, root, b1, 1 - b1, b2, 1 - b2, eps, clip, coupled), of the type of `value`, where shrink is
+    1 - lr * decay. The complements are given, because 1 - b2 here would let the compiler rewrite the mean of a kept
+    square so that it rounds.
     """
-    shrink, size, root, b1, b2, eps, clip, coupled = rates
-    new1, new2 = value.dtype.type(1) - b1, value.dtype.type(1) - b2
+    shrink, size, root, b1, new1, b2, new2, eps, clip, coupled = rates
     w, g, m, v = value[lo:hi], grad[lo:hi], mean[lo:hi], square[lo:hi]
     for i in range(w.size):
         slope = clip * g[i] + coupled * w[i]

@@ -219,5 +219,5 @@ def test_a_run_that_does_not_fit_its_data_says_so_before_it_starts(message, chan
 def test_a_run_file_is_named_with_its_mistake(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text('steps = "many"\ndata = {name = "mnist1d"}\nmodel = {kind = "vit"}\n')
-    with pytest.raises(UserError, match=r"run.toml: steps: 'many' is str; needs int"):
+    with pytest.raises(UserError, match=r"run\.toml: steps: 'many' is str; needs int"):
         read_run(path)
