@@ -32,3 +32,10 @@ def test_a_missing_or_unfit_file_of_points_is_a_users_mistake(tmp_path, capsys):
 def test_errata_print_place_and_arithmetic(capsys):
     assert run(["study", "errata"]) == 0
     assert "1 - 13.9016 / 23.6124 = 0.4113" in capsys.readouterr().out
+
+
+def test_an_unknown_tier_or_an_empty_budget_is_a_users_mistake(capsys):
+    assert run(["study", "paper", "--tier", "hours"]) == 2
+    assert "look" in capsys.readouterr().err
+    assert run(["study", "search", "--budget", "0"]) == 2
+    assert "needs minutes above 0" in capsys.readouterr().err
