@@ -1,111 +1,90 @@
-"""Will a layer gain from N:M on a device? One verdict a layer, with the rule, the padding and a plain sentence."""
+"""Whether a device's sparse units take a weight, with the rule that decides, and the padding that its shape costs."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import singledispatch
 
-from hwmodel.cost import DTYPE_BITS, Cost, price
-from hwmodel.device import Device
-from hwmodel.engines import abilities
-from hwmodel.execution import container
+from hwmodel.device import Device, Engine, MatrixEngine, Processor, SystolicArray, TensorCore
+from hwmodel.engines import STC_PATTERNS
 from hwmodel.libraries import LIBRARIES
-from hwmodel.networks import NetworkConfig, weights
 from hwmodel.pattern import DENSE, Pattern
-from hwmodel.workload import Gemm, Operand, Workload
+from hwmodel.workload import Operand
 
-ALIGNMENT_BYTES = 32
-"""Rows of operands of sparse units are padded to this many bytes (cuSPARSELt: 16 values of 16 bits)."""
+ALIGNMENT = {8: (32, 32), 16: (16, 16), 32: (32, 32)}
+"""Rows and columns of a sparse operand must be multiples of these on CUDA: cuSPARSELt for 8 and 16 bits, CUTLASS for 32
+(PyTorch 2.15, `torch/sparse/semi_structured.py`)."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a pattern does for one weight [d_out, d_in] on a device.
+class Eligibility:
+    """The verdict for one weight: `rule` decided it, `padded` is the shape [rows, cols] that the kernels want."""
 
-    reduction: the axis along which groups must run. padding: positions added to d_in. gain: dense over sparse time.
-    rule: why it is eligible or not. sentence: what to expect and, where it loses, why.
-    """
-
-    site: str
-    d_out: int
-    d_in: int
-    reduction: str
-    pattern: Pattern
     eligible: bool
     rule: str
-    padding: int
-    gain: float
-    sentence: str
+    padded: tuple[int, int]
 
 
-def check_network(config: NetworkConfig, pattern: Pattern, device: Device, *, tokens: int, dtype: str) -> list[Verdict]:
-    """A verdict for every linear layer of a network that computes `tokens` positions at once."""
-    return check_weights(weights(config), pattern, device, tokens=tokens, dtype=dtype)
+def eligibility(weight: Operand, device: Device, dtype: str) -> Eligibility:
+    """Whether `device` runs a weight [d_out, d_in] sparse in `dtype`; groups along d_in are axis 1, the reduction."""
+    shape = (weight.rows, weight.cols)
+    refusal = _refusal(weight, device, dtype)
+    if refusal:
+        return Eligibility(eligible=False, rule=refusal, padded=shape)
+    rows, cols = _multiples(weight, device)
+    padded = (-(-shape[0] // rows) * rows, -(-shape[1] // cols) * cols)
+    if padded != shape:
+        return Eligibility(eligible=True, rule=f"padded to multiples of {rows} x {cols}", padded=padded)
+    return Eligibility(eligible=True, rule=f"{device.name} runs {weight.structure} in {dtype}", padded=shape)
 
 
-def check_weights(
-    shapes: Mapping[str, tuple[int, int]], pattern: Pattern, device: Device, *, tokens: int, dtype: str
-) -> list[Verdict]:
-    """A verdict for every weight of `shapes`, site -> (d_out, d_in). Raises `UserError` for a type the device lacks."""
-    device.peak(dtype)
-    return [_verdict(site, *shape, pattern, device, tokens, dtype) for site, shape in shapes.items()]
+def _refusal(weight: Operand, device: Device, dtype: str) -> str:
+    """The first rule that keeps a weight dense, or "": dtype, pattern, axis, length."""
+    pattern, along = weight.structure, "reduction" if weight.axis == 1 else "output"
+    if dtype not in device.peaks:
+        return f"dtype: {device.name} has no {dtype}"
+    if weight.is_dense or not isinstance(pattern, Pattern):
+        return f"pattern: {pattern} is not n:m with n < m"
+    units = _units(device.engine, device, dtype)
+    if not units:
+        return f"device: {device.name} has no sparse units for {dtype}"
+    if not any(unit.contains(pattern) for unit in units):
+        return f"pattern: {pattern} is not contained in {' or '.join(map(str, units))}"
+    if along not in device.axes:
+        return f"axis: groups run along d_out, and {device.name} uses groups along the reduction"
+    length = weight.cols if weight.axis == 1 else weight.rows
+    return f"length: {length} is not a multiple of m={pattern.m}" if length % pattern.m else ""
 
 
-def _verdict(  # noqa: PLR0917 (a private record of one row)
-    site: str, d_out: int, d_in: int, pattern: Pattern, device: Device, tokens: int, dtype: str
-) -> Verdict:
-    padding = _padding(d_in, pattern, dtype)
-    rule, runs_as = _rule(pattern, device, dtype)
-    if runs_as == DENSE:
-        return Verdict(site, d_out, d_in, "d_in", pattern, False, rule, padding, 1.0, f"runs dense: {rule}")
-    dense = _cost((tokens, d_in, d_out), DENSE, device, dtype)
-    sparse = _cost((tokens, d_in + padding, d_out), pattern, device, dtype)
-    gain = dense.seconds / sparse.seconds
-    sentence = _sentence(gain, sparse, tokens)
-    return Verdict(site, d_out, d_in, "d_in", pattern, True, rule, padding, gain, sentence)
+def _multiples(weight: Operand, device: Device) -> tuple[int, int]:
+    on_cuda = any(LIBRARIES[name].platform == "cuda" for name in device.libraries)
+    return ALIGNMENT.get(weight.bits, (1, 1)) if on_cuda else (1, 1)
 
 
-def _padding(d_in: int, pattern: Pattern, dtype: str) -> int:
-    """Positions that make d_in a multiple of m and of the units' alignment."""
-    aligned = ALIGNMENT_BYTES * 8 // DTYPE_BITS[dtype]
-    step = math.lcm(pattern.m, aligned)
-    return -d_in % step
+@singledispatch
+def _units(engine: Engine, device: Device, dtype: str) -> tuple[Pattern, ...]:  # noqa: ARG001 (the signature of every case below)
+    """The patterns that the sparse units of a device run in a type; `DENSE`, which contains all, for any pattern."""
+    raise TypeError(f"{type(engine).__name__} is not an engine")
 
 
-def _rule(pattern: Pattern, device: Device, dtype: str) -> tuple[str, Pattern]:
-    """Why a pattern can be used on a device, and the pattern that its units then run; DENSE where it can't."""
-    able = abilities(device.engine, device, dtype)
-    found = container(pattern, able.supported)
-    if not found.is_dense:
-        return f"{found} units run {pattern}, which {found} contains", found
-    if "nmsim" in device.libraries or getattr(device.engine, "unstructured", False):
-        return f"its kernels skip the zeros of {pattern}", pattern
-    if not able.supported:
-        return f"{device.name} has no sparse units for {dtype}", DENSE
-    return f"{pattern} is not contained in {', '.join(map(str, able.supported))}", DENSE
+@_units.register
+def _(engine: Processor, device: Device, dtype: str) -> tuple[Pattern, ...]:  # noqa: ARG001 (the common signature)
+    if any(LIBRARIES[name].kind == "groups" for name in device.libraries):
+        return (DENSE,)
+    peak = device.peak(dtype)
+    return (peak.pattern,) if peak.is_sparse else ()
 
 
-def _cost(shape: tuple[int, int, int], pattern: Pattern, device: Device, dtype: str) -> Cost:
-    tokens, d_in, d_out = shape
-    weight = Operand(d_out, d_in, structure=pattern)
-    gemm = Gemm("layer", "fprop", Operand(tokens, d_in), weight.transposed(), Operand(tokens, d_out))
-    library = "best" if pattern.is_dense else _sparse_library(device)
-    return price(Workload((gemm,)), device, dtype=dtype, library=library)
+@_units.register
+def _(engine: SystolicArray, device: Device, dtype: str) -> tuple[Pattern, ...]:  # noqa: ARG001 (the common signature)
+    return engine.patterns
 
 
-def _sparse_library(device: Device) -> str:
-    """The device's library for N:M, whether or not it pays."""
-    return next((name for name in device.libraries if LIBRARIES[name].kind in ("hardware", "groups")), "best")
+@_units.register
+def _(engine: MatrixEngine, device: Device, dtype: str) -> tuple[Pattern, ...]:  # noqa: ARG001 (the common signature)
+    return (DENSE,) if engine.unstructured else engine.patterns
 
 
-def _sentence(gain: float, sparse: Cost, tokens: int) -> str:
-    """What to expect, from what bounds the sparse kernel."""
-    if gain > 1:
-        return f"{gain:.2f} times as fast, {sparse.bound}-bound at {tokens} tokens"
-    reasons = {
-        "launch": "the launch takes most of the time: more tokens a call would help",
-        "memory": "it waits for memory, and the activations are as large as before: more tokens a call would help",
-        "compute": "its larger tiles fill the cores badly on this shape: more tokens or outputs would help",
-    }
-    return f"{1 / gain:.2f} times as slow: {reasons[sparse.bound]}"
+@_units.register
+def _(engine: TensorCore, device: Device, dtype: str) -> tuple[Pattern, ...]:  # noqa: ARG001 (the common signature)
+    return STC_PATTERNS if engine.design != "TC" else ()
