@@ -14,7 +14,8 @@ from hwmodel.errors import UserError
 from hwmodel.workload import Gemm, Operand, Phase
 from nmsim import layouts
 from nmsim.compressed import NMMatrix, compress, decompress
-from nmsim.kernels import products
+from nmsim.kernels import plain, products
+from nmsim.kernels.jit import COMPILED
 from nmsim.kernels.scratch import aligned, scratch
 from nmsim.kernels.threads import split
 
@@ -53,9 +54,10 @@ def _note(site: str, phase: Phase, operands: Callable[[], tuple[Operand, Operand
 
 
 def _operand(w: Weight) -> Operand:
+    rows, cols = w.shape
     if isinstance(w, NMMatrix):
-        return Operand(*w.shape, bits=w.dtype.itemsize * 8, structure=w.pattern, axis=w.axis)
-    return Operand(*w.shape, bits=w.dtype.itemsize * 8)
+        return Operand(rows, cols, bits=w.dtype.itemsize * 8, structure=w.pattern, axis=w.axis)
+    return Operand(rows, cols, bits=w.dtype.itemsize * 8)
 
 
 def _runnable(w: Weight) -> Weight:
@@ -139,8 +141,9 @@ def _check_inner(site: str, name: str, got: int, what: str, expected: int) -> No
 
 def _compressed(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, reduced: int) -> np.ndarray:
     """The product of x and `w`, summed over axis `reduced` of `w`."""
-    x = _canonical(x, w.dtype)
-    even = w.axis == reduced
+    x, even = _canonical(x, w.dtype), w.axis == reduced
+    if not COMPILED:
+        return _plain(x, w, bias, even=even)
     if even and 0 < x.shape[0] <= FEW_TOKENS and layouts.window_tables(w):
         return _few(x, w, bias)
     outputs = w.shape[1 - reduced]
@@ -149,6 +152,7 @@ def _compressed(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, reduced:
     out = np.empty((x.shape[0], outputs), w.dtype)
     widest = layouts.widest_tile(w.pattern.density, even=even)
     tile = layouts.tile_for(x.shape[0], widest, w.dtype.itemsize)
+    lists: layouts.EvenLists | layouts.UnevenLists
     if even:
         lists, add = layouts.even_lists(w, tile), products.even_lists(*tile)
     else:
@@ -164,6 +168,14 @@ def _compressed(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, reduced:
     return out
 
 
+def _plain(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, even: bool) -> np.ndarray:
+    """The same product without a compiler."""
+    outputs = w.values.shape[0] if even else w.shape[w.axis]
+    out = np.zeros((x.shape[0], outputs), w.dtype)
+    (plain.gather if even else plain.scatter)(x, w.values, w.indices, w.pattern.m, out)
+    return out if bias is None else out + bias
+
+
 def _few(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None) -> np.ndarray:
     """The product of at most `FEW_TOKENS` tokens, bound by the bytes of `w`."""
     values, index, tables = layouts.windows(w)
@@ -173,33 +185,36 @@ def _few(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None) -> np.ndarray:
     outputs = w.shape[1 - w.axis]
     bias = np.zeros(outputs, w.dtype) if bias is None else _canonical(bias, w.dtype)
     out = np.empty((x.shape[0], outputs), w.dtype)
-    for first in range(0, x.shape[0], tokens):
-        some = x[first : first + tokens]
-        padded = aligned((tokens, count * tables * width), w.dtype)
-        padded[:] = 0
-        padded[: some.shape[0], : some.shape[1]] = some
+    padded = aligned((-(-x.shape[0] // tokens) * tokens, count * tables * width), w.dtype)
+    padded[:] = 0
+    padded[: x.shape[0], : x.shape[1]] = x
 
-        def run(lo: int, hi: int) -> None:
-            kernel(out[first : first + tokens], padded, bias, values, index, scratch(tokens * width, w.dtype), lo, hi)
+    def run(lo: int, hi: int) -> None:
+        kernel(out, padded, bias, values, index, scratch(tokens * width, w.dtype), lo, hi)
 
-        split(run, blocks, 16)
+    split(run, blocks, 16)
     return out
 
 
 def _kept_gradient(dy: np.ndarray, x: np.ndarray, like: NMMatrix) -> NMMatrix:
     a, b = (_canonical(v, like.dtype) for v in ((dy, x) if like.axis == 1 else (x, dy)))
+    out = np.zeros(like.values.size, like.dtype)
+    if not COMPILED:
+        plain.kept_products(a, b, like.indices, like.pattern.m, out.reshape(like.values.shape))
+        return like.with_values(out.reshape(like.values.shape))
     tile = layouts.tile_for(a.shape[0], 8, like.dtype.itemsize)
     lists = layouts.dot_lists(like, tile)
-    out = np.zeros(like.values.size, like.dtype)
     kernel = products.dotter(tile.vectors, tile.width)
     room = (lists.blocks.depth + 1) * tile.tokens
 
     def run(lo: int, hi: int) -> None:
         held = scratch(room + lists.blocks.height * tile.tokens, like.dtype)
-        kernel(out, a, b, lists.index, lists.cuts, lists.stride, lists.blocks, held[:room], held[room:], lo, hi)
+        kernel(out, a, b, lists.places, lists.cuts, lists.stride, lists.blocks, held[:room], held[room:], lo, hi)
 
     split(run, like.values.shape[0], 16)
-    return NMMatrix(out.reshape(like.values.shape), like.indices, like.pattern, like.shape, like.axis)
+    if not like.is_full:
+        out[~like.kept.reshape(-1)] = 0
+    return like.with_values(out.reshape(like.values.shape))
 
 
 def _canonical(a: np.ndarray, dtype: np.dtype) -> np.ndarray:

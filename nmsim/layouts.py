@@ -50,7 +50,7 @@ class EvenLists(NamedTuple):
     """Lists of equal length by line; block b of chunk c holds slots cuts[c, b] to cuts[c, b + 1] of every line."""
 
     blocks: Blocks
-    index: np.ndarray
+    places: np.ndarray
     values: np.ndarray
     targets: np.ndarray
     cuts: np.ndarray
@@ -61,7 +61,7 @@ class UnevenLists(NamedTuple):
     """Lists by column, in sets (first slot, length, place in `targets`, lists) between `bounds`."""
 
     blocks: Blocks
-    index: np.ndarray
+    places: np.ndarray
     values: np.ndarray
     targets: np.ndarray
     bounds: np.ndarray
@@ -130,7 +130,8 @@ def _panel_rows(c: NMMatrix, depth: int) -> np.ndarray:
         split(lambda lo, hi: layout.panel_rows(index, c.indices, c.pattern.m, depth, lo, hi), lines, 16)
         return _frozen(index.reshape(-1))
 
-    return _once(c.index_layouts, ("rows", depth), build)
+    rows: np.ndarray = _once(c.index_layouts, ("rows", depth), build)
+    return rows
 
 
 def uneven_lists(c: NMMatrix, tile: Tile) -> UnevenLists:
@@ -140,9 +141,9 @@ def uneven_lists(c: NMMatrix, tile: Tile) -> UnevenLists:
     parts = _once(
         c.index_layouts, ("lists", tile.rows, block, blocks), lambda: _build_lists(c, tile.rows, block, blocks)
     )
-    index, targets, bounds, sets, source = parts
+    places, targets, bounds, sets, source = parts
     values = _once(c.value_layouts, ("values", tile.rows, block, blocks), lambda: _gather_values(c, source))
-    return UnevenLists(blocks, index, values, targets, bounds, sets)
+    return UnevenLists(blocks, places, values, targets, bounds, sets)
 
 
 def _build_lists(c: NMMatrix, rows: int, lines: int, blocks: Blocks) -> tuple[np.ndarray, ...]:
@@ -172,11 +173,11 @@ def _gather_values(c: NMMatrix, source: np.ndarray) -> np.ndarray:
 class Windows(NamedTuple):
     """Slots of `width` outputs side by side, window of inputs by window; each picks its inputs from `tables` registers.
 
-    `values` and `index` are [blocks of outputs, windows, slots, width].
+    `values` and `places` are [blocks of outputs, windows, slots, width].
     """
 
     values: np.ndarray
-    index: np.ndarray
+    places: np.ndarray
     tables: int
 
 
@@ -193,7 +194,8 @@ def window_tables(c: NMMatrix) -> int:
 
 def windows(c: NMMatrix) -> Windows:
     """The layout of `c` for a few tokens; `window_tables(c)` must not be 0."""
-    return _once(c.value_layouts, "windows", lambda: _build_windows(c, window_tables(c)))
+    built: Windows = _once(c.value_layouts, "windows", lambda: _build_windows(c, window_tables(c)))
+    return built
 
 
 def _build_windows(c: NMMatrix, tables: int) -> Windows:

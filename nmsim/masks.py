@@ -9,6 +9,7 @@ from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from hwmodel.workload import MaskStatistics
 from nmsim.kernels import select, transposable
+from nmsim.kernels.threads import split
 
 _LANES = 64  # groups ranked side by side: a few vectors, and a tile of m = 32 fits the first-level cache
 
@@ -22,11 +23,22 @@ def topk_mask(scores: Num[np.ndarray, "..."], pattern: Pattern, axis: int = -1) 
     scores = np.moveaxis(np.asarray(scores), axis, -1)
     _check_length(scores.shape[-1], pattern)
     _check_nan(scores)
-    groups = np.ascontiguousarray(scores).reshape(-1, pattern.m)
+    groups = _known_to_numba(scores).reshape(-1, pattern.m)
     mask = np.empty(groups.shape, bool)
-    tile = np.zeros((pattern.m, _LANES), scores.dtype)
-    select.keep_highest(mask, groups, pattern.n, tile, np.zeros_like(tile, f"i{max(2, scores.itemsize)}"))
+
+    def keep(lo: int, hi: int) -> None:
+        tile = np.zeros((pattern.m, _LANES), groups.dtype)
+        rank = np.zeros_like(tile, f"i{max(2, groups.itemsize)}")
+        select.keep_highest(mask, groups, pattern.n, tile, rank, lo, hi)
+
+    split(keep, groups.shape[0], _LANES)
     return np.ascontiguousarray(np.moveaxis(mask.reshape(scores.shape), -1, axis))
+
+
+def _known_to_numba(scores: np.ndarray) -> np.ndarray:
+    """C-contiguous scores of a type with native arithmetic; float16 and bfloat16 keep their order as float32."""
+    native = scores.dtype.kind in "biu" or scores.dtype in (np.float32, np.float64)
+    return np.ascontiguousarray(scores, None if native else np.float32)
 
 
 def _check_length(length: int, pattern: Pattern) -> None:
@@ -34,8 +46,8 @@ def _check_length(length: int, pattern: Pattern) -> None:
         raise UserError(f"length {length} is not a multiple of m={pattern.m}; pad the weight or exclude it")
 
 
-def _check_nan(scores: Num[np.ndarray, "..."]) -> None:
-    if scores.dtype.kind == "f" and np.isnan(scores).any():
+def _check_nan(scores: np.ndarray) -> None:
+    if scores.dtype.kind not in "biu" and np.isnan(scores).any():
         place = tuple(int(i) for i in np.argwhere(np.isnan(scores))[0])
         raise UserError(f"score {place} is NaN; find where it first appeared before choosing a mask")
 
@@ -50,7 +62,8 @@ def transposable_mask(scores: Num[np.ndarray, "rows cols"], pattern: Pattern) ->
         _check_length(length, pattern)
     _check_nan(scores)
     mask = np.zeros(scores.shape, bool)
-    transposable.greedy(mask, scores, pattern.n, pattern.m, 0, scores.shape[0] // pattern.m)
+    known, (n, m) = _known_to_numba(scores), (pattern.n, pattern.m)
+    split(lambda lo, hi: transposable.greedy(mask, known, n, m, lo, hi), scores.shape[0] // m, 1)
     return mask
 
 

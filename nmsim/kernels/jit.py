@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numba
 
+# False with NUMBA_DISABLE_JIT=1, when vector code can't run.
+COMPILED = not numba.config.DISABLE_JIT
+
 # All of fast-math but `nnan` and `ninf`, which would hide NaN and infinity, and `afn`, which would change exp and log.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 

@@ -86,7 +86,7 @@ def build_lists(bounds, sets, targets, source, index, indices, m, rows, lines, d
         for chunk in range(bounds.shape[1]):
             for block in range(bounds.shape[2] - 1):
                 r0 = min(chunk * depth + block * lines, total_lines)
-                r1 = min(r0 + lines, min((chunk + 1) * depth, total_lines))
+                r1 = min(r0 + lines, (chunk + 1) * depth, total_lines)
                 bounds[high, chunk, block] = j
                 count_lists(counts[:columns], indices, m, r0, r1, g0, g1)
                 sort_columns(order[:columns], ends, counts[:columns])

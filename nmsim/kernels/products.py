@@ -122,20 +122,21 @@ def dotter(vectors, width):
 def windower(slots, tables, tokens, width):
     """The kernel out[t, o] = sum over windows and slots of value * x[t, window + index] + bias[o], outputs in blocks.
 
-    For at most `tokens` tokens; x is padded with zeros to whole windows and to `tokens` rows, and aligned.
+    `tokens` tokens run together; x is padded with zeros to whole windows and a multiple of `tokens` rows, and aligned.
     """
 
     @njit
     def multiply(out, x, bias, values, index, sums, lo, hi):
-        windows = values.shape[1]
+        windows, inner = values.shape[1], x.shape[1]
         flat_x, flat_values, flat_index = x.ravel(), values.ravel(), index.ravel()
-        for block in range(lo, hi):
-            first = block * windows * slots * width
-            simd.window_products(
-                sums, 0, flat_x, x.shape[1], flat_values, flat_index, first, windows, slots, tables, tokens, width
-            )
-            for t in range(out.shape[0]):
-                for o in range(block * width, min((block + 1) * width, out.shape[1])):
-                    out[t, o] = sums[t * width + o - block * width] + bias[o]
+        for t0 in range(0, out.shape[0], tokens):
+            for block in range(lo, hi):
+                first, from_x = block * windows * slots * width, t0 * inner
+                simd.window_products(
+                    sums, flat_x, from_x, inner, flat_values, flat_index, first, windows, slots, tables, tokens, width
+                )
+                for t in range(t0, min(t0 + tokens, out.shape[0])):
+                    for o in range(block * width, min((block + 1) * width, out.shape[1])):
+                        out[t, o] = sums[(t - t0) * width + o - block * width] + bias[o]
 
     return multiply

@@ -1,19 +1,18 @@
-"""Choosing the highest scores of every group."""
+"""Choosing the highest scores of every group, and compression by lines: rows, or columns through a transposed view."""
 
 from nmsim.kernels.jit import njit
 
 
 @njit
-def keep_highest(mask, scores, n, tile, rank):
-    """mask[g, j] = whether fewer than n scores of group g rank before score j: higher ones, and equal ones of lower j.
+def keep_highest(mask, scores, n, tile, rank, lo, hi):
+    """mask[g, j] = whether fewer than n scores of g in lo:hi rank before score j: higher, or equal at lower j.
 
     `tile` and `rank` [m, lanes] are scratch: that many groups are ranked side by side, one comparison at a time, which
     the compiler turns into vector instructions; `rank` has integers as wide as the scores.
     """
-    groups, m = scores.shape
-    lanes = tile.shape[1]
-    for start in range(0, groups, lanes):
-        width = min(lanes, groups - start)
+    m, lanes = tile.shape
+    for start in range(lo, hi, lanes):
+        width = min(lanes, hi - start)
         for g in range(width):
             for j in range(m):
                 tile[j, g] = scores[start + g, j]
@@ -27,3 +26,32 @@ def keep_highest(mask, scores, n, tile, rank):
         for g in range(width):
             for j in range(m):
                 mask[start + g, j] = rank[j, g] < n
+
+
+@njit
+def compress(values, indices, w, mask, m, lo, hi):
+    """Fill lines lo:hi of `values` and `indices`; returns the first group that keeps too many, line by line, or -1."""
+    groups, n = values.shape[1], values.shape[2]
+    for line in range(lo, hi):
+        for g in range(groups):
+            s = 0
+            for k in range(g * m, min((g + 1) * m, w.shape[1])):
+                if mask[line, k]:
+                    if s == n:
+                        return line * groups + g
+                    values[line, g, s] = w[line, k]
+                    indices[line, g, s] = k - g * m
+                    s += 1
+            values[line, g, s:] = 0
+            indices[line, g, s:] = m
+    return -1
+
+
+@njit
+def decompress(out, values, indices, m, lo, hi):
+    """Write the kept weights of lines lo:hi into `out`, which is zero at first."""
+    for line in range(lo, hi):
+        for g in range(values.shape[1]):
+            for s in range(values.shape[2]):
+                if indices[line, g, s] < m:
+                    out[line, g * m + indices[line, g, s]] = values[line, g, s]

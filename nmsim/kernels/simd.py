@@ -222,7 +222,8 @@ def _lane_sums(code, vectors):
         low = [lane if not lane & half else code.width + lane - half for lane in lanes]
         high = [lane + half if not lane & half else code.width + lane for lane in lanes]
         middle = len(vectors) // 2
-        pairs = zip(vectors[:middle], vectors[middle:], strict=True) if half < len(vectors) else zip(vectors, vectors)
+        folded = (vectors, vectors) if half >= len(vectors) else (vectors[:middle], vectors[middle:])
+        pairs = zip(*folded, strict=True)
         vectors = [code.builder.fadd(code.shuffle(a, b, low), code.shuffle(a, b, high)) for a, b in pairs]
         half //= 2
     return vectors[0]
@@ -245,24 +246,24 @@ def _pick(code, tables, places):
 
 
 @intrinsic(prefer_literal=True)
-def window_products(typing, out, to, x, stride, values, index, first, windows, slots, tables, tokens, width):
-    """out[to + i width + lane] = sum over windows and slots of value * x[i stride + window + index], for `tokens` i.
+def window_products(typing, out, x, start, stride, values, index, first, windows, slots, tables, tokens, width):
+    """out[i width + lane] = sum over windows and slots of value * x[start + i stride + window + index], i < tokens.
 
     Slot s of window w is a vector of `width` outputs at first + (w slots + s) width; a window is `tables` registers.
     """
-    signature = _signature(out, to, x, stride, values, index, first, windows, slots, tables, tokens, width)
+    signature = _signature(out, x, start, stride, values, index, first, windows, slots, tables, tokens, width)
     s_range, t_range = range(slots.literal_value), range(tokens.literal_value)
     parts, lanes = range(tables.literal_value), width.literal_value
 
     def codegen(context, builder, sig, args):
         code = _Code(context, builder, sig.args[0].dtype, lanes)
-        out_at, x_at, values_at, index_at = (code.data(sig.args[i], args[i]) for i in (0, 2, 4, 5))
-        to, stride, first, windows = args[1], args[3], args[6], args[7]
+        out_at, x_at, values_at, index_at = (code.data(sig.args[i], args[i]) for i in (0, 1, 4, 5))
+        start, stride, first, windows = args[2], args[3], args[6], args[7]
         bytes_of = ir.VectorType(ir.IntType(8), lanes)
         zero = ir.Constant(code.vector, None)
         window, sums, finish = _loop(builder, windows, [zero for _ in t_range])
         begin = builder.add(first, builder.mul(window, INT64(lanes * len(s_range))))
-        column = builder.mul(window, INT64(lanes * len(parts)))
+        column = builder.add(start, builder.mul(window, INT64(lanes * len(parts))))
         rows = [builder.add(column, builder.mul(stride, INT64(i))) for i in t_range]
         for s in s_range:
             weights = code.load(code.at(values_at, begin, INT64(s * lanes)), aligned=True)
@@ -273,7 +274,7 @@ def window_products(typing, out, to, x, stride, values, index, first, windows, s
                 sums[i] = code.fma(weights, _pick(code, held, places), sums[i])
         finish(sums)
         for i in t_range:
-            code.store(sums[i], code.at(out_at, to, INT64(i * lanes)), aligned=True)
+            code.store(sums[i], code.at(out_at, INT64(i * lanes)), aligned=True)
         return context.get_dummy_value()
 
     return signature, codegen

@@ -1,15 +1,18 @@
-"""Threads of our own: sequential kernels on parts of a result that do not overlap, so that bits never depend on them."""
+"""Threads of our own: sequential kernels on parts of a result that do not overlap, so bits never depend on them."""
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from itertools import pairwise
+from typing import Any
 
-_COUNT = ContextVar("threads", default=1)
+_COUNT: ContextVar[int] = ContextVar("threads", default=1)
 
 
 @contextmanager
-def threads(count):
+def threads(count: int) -> Iterator[None]:
     """Let the products and mask functions called inside use `count` threads; the default is one.
 
     The setting belongs to the calling thread: shards of a batch on their own threads stay sequential.
@@ -22,20 +25,14 @@ def threads(count):
 
 
 @cache
-def _pool(count):
+def _pool(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="nmsim")
 
 
-def split(function, total, step):
-    """Call function(lo, hi) over parts of range(total), cut at multiples of `step`, one part a thread."""
-    count = _COUNT.get()
-    steps = -(-total // step)
+def split(function: Callable[[int, int], Any], total: int, step: int) -> list[Any]:
+    """The results of function(lo, hi) over parts of range(total), cut at multiples of `step`, one part a thread."""
+    count, steps = _COUNT.get(), -(-total // step)
     cuts = [min(total, step * (steps * i // count)) for i in range(count + 1)]
-    parts = [(lo, hi) for lo, hi in zip(cuts, cuts[1:]) if lo < hi]
-    if len(parts) > 1:
-        waiting = [_pool(count).submit(function, lo, hi) for lo, hi in parts[1:]]
-        function(*parts[0])
-        for part in waiting:
-            part.result()
-    elif parts:
-        function(*parts[0])
+    parts = [(lo, hi) for lo, hi in pairwise(cuts) if lo < hi]
+    waiting = [_pool(count).submit(function, lo, hi) for lo, hi in parts[1:]]
+    return [function(*part) for part in parts[:1]] + [part.result() for part in waiting]
