@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hwmodel.errors import UserError
 from hwmodel.pattern import DENSE, Pattern
 from nmsim.formats.packing import Bits, pack, valued
 from nmsim.formats.tensors import Source, blocks
@@ -17,27 +18,36 @@ LARGEST_M = 64  # a group is looked at as one machine word
 
 @dataclass(frozen=True)
 class Found:
-    """What a look at one matrix found: its weights that are not zero, and the fullest group of each size."""
+    """What a look at one matrix found: its weights that are not zero, and the fullest group of each size.
+
+    `length` is that of the axis along which groups run.
+    """
 
     elements: int
     nonzero: int
     most: dict[int, int]
+    length: int
 
     @property
     def pattern(self) -> Pattern:
         """The sparsest pattern that the matrix obeys with whole groups; of equally sparse ones the smallest m."""
-        patterns = [Pattern(max(1, n), m) for m, n in self.most.items() if n < m]
+        patterns = [Pattern(max(1, n), m) for m, n in self.most.items() if n < m and self.length % m == 0]
         return min(patterns, key=lambda p: (p.density, p.m), default=DENSE)
 
     def obeys(self, pattern: Pattern) -> bool:
         """Whether no group holds more than the pattern allows."""
-        return self.most.get(pattern.m, pattern.m) <= pattern.n
+        return pattern.is_dense or self.most.get(pattern.m, pattern.m) <= pattern.n
 
 
-def look(source: Source, name: str, axis: int) -> Found:
-    """The fullest groups along `axis` of a matrix, for every group size up to 64 that divides the axis, in blocks."""
+def look(source: Source, name: str, axis: int, asked_m: int = 1) -> Found:
+    """The fullest groups along `axis` of a matrix, in blocks: of every m up to 64 that divides it, and of `asked_m`.
+
+    Where `asked_m` does not divide the axis, the last group is short. Raises `UserError` for an `asked_m` above 64.
+    """
+    if asked_m > LARGEST_M:
+        raise UserError(f"m={asked_m}: patterns are looked for up to m={LARGEST_M}")
     spec = source.specs[name]
-    sizes = [m for m in range(2, LARGEST_M + 1) if spec.shape[axis] % m == 0]
+    sizes = [m for m in range(2, LARGEST_M + 1) if spec.shape[axis] % m == 0 or m == asked_m]
     alive, most, nonzero = np.zeros(LARGEST_M + 1, np.bool_), np.zeros(LARGEST_M + 1, np.int64), 0
     alive[sizes] = True
     for start, stop in blocks(spec, multiple=math.lcm(*sizes) if axis == 0 else 1):
@@ -46,7 +56,7 @@ def look(source: Source, name: str, axis: int) -> Found:
         if alive.any():
             lines = np.ascontiguousarray(kept.T) if axis == 0 else kept
             codecs.densest_groups(_words(pack(lines)), lines.shape[1], alive, most)
-    return Found(math.prod(spec.shape), nonzero, {m: int(most[m]) for m in sizes})
+    return Found(math.prod(spec.shape), nonzero, {m: int(most[m]) for m in sizes}, spec.shape[axis])
 
 
 def _words(mask: Bits) -> np.ndarray:

@@ -1,0 +1,133 @@
+"""`nmsim check`: a line a tensor: the pattern it obeys, whether a device takes it and by which rule, bytes, gain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from hwmodel.device import load_device
+from hwmodel.errors import UserError, unknown
+from hwmodel.models import MODELS
+from hwmodel.networks import weights
+from hwmodel.pattern import DENSE, Pattern
+from nmsim.formats.detect import look
+from nmsim.formats.dtypes import is_weight
+from nmsim.formats.rewrite import chosen
+from nmsim.formats.tensors import Source
+
+from ..eligible import DTYPES, Matrix, Row, judge, totals
+from ..trained import open_run_or_file
+from ..transfer import Axis, axis_of, matrices, print_json, progress, show
+
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "tensor": lambda row: row.matrix.name,
+    "shape": lambda row: " x ".join(map(str, row.matrix.shape)),
+    "dtype": lambda row: row.matrix.dtype,
+    "axis": lambda row: str(row.matrix.axis),
+    "obeys": lambda row: row.matrix.found,
+    "nonzero": lambda row: f"{100 * row.matrix.nonzero:.1f} %" if row.matrix.found else "",
+    "pattern": lambda row: str(row.matrix.pattern),
+    "eligible": lambda row: "yes" if row.verdict.eligible else "no",
+    "dense bytes": lambda row: f"{row.bytes['dense']:,}",
+    "index bytes": lambda row: f"{row.bytes['index']:,}",
+    "gain (modelled)": lambda row: f"{row.gain:.2f}",
+    "rule": lambda row: row.why,
+}
+
+
+def check(
+    target: str,
+    /,
+    *,
+    pattern: str = "",
+    device: str = "a100",
+    tokens: int = 2048,
+    dtype: str = "bfloat16",
+    include: tuple[str, ...] = ("*",),
+    exclude: tuple[str, ...] = (),
+    axis: Axis = "auto",
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """Tell, matrix by matrix, which n:m the weights obey and what it would gain on a device.
+
+    Args:
+        target: A safetensors file, the .index.json of shards, an ONNX model, the folder of a run, or a model's name.
+        pattern: n:m to judge by, whether or not the weights obey it yet; else the sparsest that each matrix obeys.
+        device: A device's name or file, as nmsim devices lists them.
+        tokens: Inputs of each product.
+        dtype: Element type of a named model's weights; a file knows its own.
+        include: Globs of tensor names to judge.
+        exclude: Globs of tensor names to leave out.
+        axis: The axis that groups run along: 1 for weights [d_out, d_in], 0 for [d_in, d_out].
+        as_json: Print JSON.
+    """
+    priced = load_device(device)
+    if tokens < 1:
+        raise UserError(f"--tokens {tokens}: needs at least 1")
+    found, others = _matrices(target, pattern, dtype, (include, exclude), axis)
+    rows = [judge(matrix, priced, tokens) for matrix in found]
+    total = totals(rows)
+    if as_json:
+        head = {"target": target, "device": priced.name, "tokens": tokens}
+        print_json({**head, "tensors": [row.as_dict() for row in rows], "others": others, "total": total})
+        return
+    summary = (
+        f"{total['eligible']} of {len(rows)} matrices eligible on {priced.name}; {len(others)} other tensors; "
+        f"{total['bytes']['dense']:,} bytes dense, {total['bytes']['index']:,} with packed indices; "
+        f"modelled gain of all products {total['gain']:.2f} at {tokens} tokens"
+    )
+    show(rows, COLUMNS, summary)
+
+
+def _matrices(
+    target: str, pattern: str, dtype: str, globs: tuple[tuple[str, ...], tuple[str, ...]], axis: Axis
+) -> tuple[list[Matrix], dict[str, str]]:
+    """The matrices to judge, and why each other tensor is none."""
+    asked = Pattern.parse(pattern) if pattern else DENSE
+    if target in MODELS and not Path(target).exists():
+        return _of_model(target, asked, dtype, globs), {}
+    with open_run_or_file(Path(target)) as source:
+        names = matrices(source, *globs)
+        others = {name: _other(source, name, axis) for name in source.specs}
+        usable = [name for name in names if not others[name]]
+        total = sum(source.specs[name].nbytes for name in usable)
+        with progress("checking", total) as advance:
+            found = list(_looked_at(source, usable, asked, axis, advance))
+        return found, {name: reason for name, reason in others.items() if reason}
+
+
+def _other(source: Source, name: str, axis: Axis) -> str:
+    """Why a tensor is no candidate, or ""."""
+    spec = source.specs[name]
+    if len(spec.shape) != 2 or 0 in spec.shape:
+        return f"shape {list(spec.shape)}; only matrices are candidates"
+    if not is_weight(spec.dtype):
+        return f"{spec.dtype.name}; only floating-point weights are candidates"
+    return "" if axis_of(source, name, axis) is not None else "not the weight of a MatMul or Gemm"
+
+
+def _looked_at(
+    source: Source, names: list[str], asked: Pattern, axis: Axis, advance: Callable[[int], None]
+) -> Iterator[Matrix]:
+    for name in names:
+        spec, along = source.specs[name], axis_of(source, name, axis) or 0
+        found = look(source, name, along, asked.m)
+        pattern = found.pattern if asked.is_dense else asked
+        share = found.nonzero / found.elements
+        yield Matrix(name, spec.shape, spec.dtype.name, along, pattern, str(found.pattern), share, found.obeys(pattern))
+        advance(spec.nbytes)
+
+
+def _of_model(name: str, asked: Pattern, dtype: str, globs: tuple[tuple[str, ...], tuple[str, ...]]) -> list[Matrix]:
+    if asked.is_dense:
+        raise UserError(f"{name}: a model's name says no weights; give --pattern n:m")
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    shapes = weights(MODELS[name])
+    kept = chosen(list(shapes), *globs)
+    return [
+        Matrix(site, shape, dtype, 1, asked, "", 1.0, obeys=False) for site, shape in shapes.items() if site in kept
+    ]

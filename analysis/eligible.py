@@ -1,0 +1,127 @@
+"""What N:M would do for each matrix of a checkpoint or a model: the rows of `nmsim check`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hwmodel.cost import Cost, price
+from hwmodel.device import Device
+from hwmodel.eligibility import Eligibility, eligibility
+from hwmodel.footprint import matrix_bytes
+from hwmodel.pattern import DENSE, Pattern
+from hwmodel.workload import Gemm, Operand, Workload
+
+DTYPES = {
+    "float64": ("fp64", 64),
+    "float32": ("fp32", 32),
+    "float16": ("fp16", 16),
+    "bfloat16": ("bf16", 16),
+    "float8_e4m3fn": ("fp8", 8),
+    "float8_e5m2": ("fp8", 8),
+    "int8": ("int8", 8),
+}
+"""Element types of files, as device files name them, and their bits."""
+LAYOUTS = ("dense", "index", "code", "bitmask", "csr")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One weight [d_out, d_in], or [d_in, d_out] where `axis` is 0, with the pattern in question.
+
+    `found` is the sparsest pattern that its weights obey, and `nonzero` the share of them that is not zero; "" and 1
+    where only the shape is known. `obeys` says whether they obey `pattern`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    axis: int
+    pattern: Pattern
+    found: str
+    nonzero: float
+    obeys: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the answer; times are modelled, for a product with a number of tokens."""
+
+    matrix: Matrix
+    verdict: Eligibility
+    bytes: dict[str, int]
+    dense: Cost
+    sparse: Cost
+
+    @property
+    def gain(self) -> float:
+        """Dense over sparse time, at least 1 (a product that would lose runs dense), at most dense over sparse FLOPs.
+
+        The constants of dense and sparse libraries were fitted apart; where fixed costs rule, their ratio says nothing.
+        """
+        if not self.sparse.seconds:
+            return 1.0
+        return max(1.0, min(self.dense.seconds / self.sparse.seconds, self.dense.flops / self.sparse.flops))
+
+    @property
+    def why(self) -> str:
+        """The rule that decided, or what bounds a product that is eligible and gains nothing."""
+        if not self.verdict.eligible or self.gain > 1:
+            return self.verdict.rule
+        return f"{self.verdict.rule}, but no faster: bound by {self.sparse.bound}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as JSON."""
+        m = self.matrix
+        return {
+            "name": m.name,
+            "shape": list(m.shape),
+            "dtype": m.dtype,
+            "axis": m.axis,
+            "found": m.found,
+            "nonzero": m.nonzero,
+            "pattern": str(m.pattern),
+            "obeys": m.obeys,
+            "eligible": self.verdict.eligible,
+            "rule": self.why,
+            "padded": list(self.verdict.padded),
+            "bytes": self.bytes,
+            "dense_seconds": self.dense.seconds,
+            "seconds": self.dense.seconds / self.gain,
+            "gain": self.gain,
+        }
+
+
+def judge(matrix: Matrix, device: Device, tokens: int) -> Row:
+    """The row of one matrix on a device."""
+    d_out, d_in = matrix.shape if matrix.axis == 1 else matrix.shape[::-1]
+    dtype, bits = DTYPES[matrix.dtype]
+    weight = Operand(d_out, d_in, bits, matrix.pattern)
+    verdict = eligibility(weight, device, dtype)
+    dense = sparse = Cost()
+    if dtype in device.peaks:
+        dense = sparse = _cost(replace(weight, structure=DENSE), device, dtype, tokens)
+    if verdict.eligible:
+        rows, cols = verdict.padded
+        sparse = _cost(replace(weight, rows=rows, cols=cols), device, dtype, tokens)
+    sizes = {layout: matrix_bytes(d_out, d_in, matrix.pattern, bits, layout) for layout in LAYOUTS}
+    return Row(matrix, verdict, sizes, dense, sparse)
+
+
+def _cost(weight: Operand, device: Device, dtype: str, tokens: int) -> Cost:
+    x, out = (Operand(tokens, features, weight.bits) for features in (weight.cols, weight.rows))
+    return price(Workload((Gemm("", "fprop", x, weight.transposed(), out),)), device, dtype=dtype)
+
+
+def totals(rows: list[Row]) -> dict[str, Any]:
+    """Bytes by layout and the gain of all products one after another, those that are not eligible dense."""
+    dense = sum(row.dense.seconds for row in rows)
+    seconds = sum(row.dense.seconds / row.gain for row in rows)
+    return {
+        "matrices": len(rows),
+        "eligible": sum(row.verdict.eligible for row in rows),
+        "bytes": {layout: sum(row.bytes[layout] for row in rows) for layout in LAYOUTS},
+        "dense_seconds": dense,
+        "seconds": seconds,
+        "gain": dense / seconds if seconds else 1.0,
+    }

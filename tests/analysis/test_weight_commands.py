@@ -1,0 +1,178 @@
+"""`nmsim check`, `prune`, `export` and `import` from end to end, and what they say of mistakes."""
+
+from __future__ import annotations
+
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+from nmsim_analysis import cli
+from weightfiles import save
+
+from nmsim.formats.dtypes import bits
+from nmsim.formats.safetensors import Reader
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = {"block0.mlp.up.weight": (128, 64), "block0.mlp.down.weight": (64, 128), "embed.weight": (100, 64)}
+    tensors = {name: rng.standard_normal(shape).astype(ml_dtypes.bfloat16) for name, shape in shapes.items()}
+    return save(tmp_path / "model.safetensors", tensors | {"norm.weight": np.ones(64, np.float32)})
+
+
+def told(capsys, *tokens):
+    """The JSON that a command prints."""
+    assert cli.run([*map(str, tokens), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def rows(table, key="name"):
+    return {row[key]: row for row in table["tensors"]}
+
+
+def test_from_a_checkpoint_to_a_pruned_checked_and_exported_one(checkpoint, tmp_path, capsys):
+    before = rows(told(capsys, "check", checkpoint, "--pattern", "2:4"))["block0.mlp.up.weight"]
+    assert (before["found"], before["obeys"], before["eligible"]) == ("1:1", False, True)
+    pruned = tmp_path / "pruned.safetensors"
+    report = told(capsys, "prune", checkpoint, "-o", pruned, "--pattern", "2:4", "--exclude", "embed*")
+    assert {row["name"] for row in report["pruned"]} == {"block0.mlp.up.weight", "block0.mlp.down.weight"}
+    assert all(0.6 < row["kept_magnitude"] < 0.9 and 0 < row["relative_error"] < 0.5 for row in report["pruned"])
+    assert "1-D" in report["left_dense"]["norm.weight"]
+    after = rows(told(capsys, "check", pruned))["block0.mlp.up.weight"]
+    assert (after["found"], after["pattern"], after["obeys"], after["nonzero"]) == ("2:4", "2:4", True, 0.5)
+    assert after["bytes"]["index"] == after["bytes"]["dense"] * 9 // 16
+    assert 1 <= after["gain"] <= 2
+    packed, back = tmp_path / "packed.safetensors", tmp_path / "back.safetensors"
+    exported = told(capsys, "export", pruned, "-o", packed, "--format", "torch-semi-structured")
+    assert exported["bytes"] == packed.stat().st_size
+    assert [row["name"] for row in exported["tensors"] if row["reason"]] == ["embed.weight"]
+    assert told(capsys, "import", packed, "-o", back)["decoded"]
+    assert back.read_bytes() == pruned.read_bytes()
+
+
+def test_a_plan_prunes_each_group_of_tensors_in_its_own_way(checkpoint, tmp_path, capsys):
+    rng = np.random.default_rng(1)
+    inputs = {
+        "block0.mlp.down": rng.standard_normal((200, 128)).astype(np.float32),
+        "block0.mlp.up.weight": rng.standard_normal((200, 64)).astype(np.float32),
+    }
+    save(tmp_path / "x.safetensors", inputs)
+    (tmp_path / "plan.toml").write_text(
+        """
+        [[prune]]
+        tensors = "*.up.weight"
+        pattern = "1:8"
+        method = "wanda"
+        [[prune]]
+        tensors = "*.down.weight"
+        pattern = "2:4"
+        method = "sparsegpt"
+        [[prune]]
+        tensors = "embed*"
+        pattern = "dense"
+        """
+    )
+    out = tmp_path / "pruned.safetensors"
+    report = told(
+        capsys,
+        "prune",
+        checkpoint,
+        "-o",
+        out,
+        "--plan",
+        tmp_path / "plan.toml",
+        "--calibration",
+        tmp_path / "x.safetensors",
+    )
+    assert {row["name"]: row["pattern"] for row in report["pruned"]} == {
+        "block0.mlp.up.weight": "1:8",
+        "block0.mlp.down.weight": "2:4",
+    }
+    found = {name: row["found"] for name, row in rows(told(capsys, "check", out)).items()}
+    assert found == {"block0.mlp.up.weight": "1:8", "block0.mlp.down.weight": "2:4", "embed.weight": "1:1"}
+    with Reader(checkpoint) as old, Reader(out) as new:
+        w, pruned = old.read("block0.mlp.up.weight"), new.read("block0.mlp.up.weight")
+        kept = bits(pruned) != 0
+        assert np.array_equal(bits(pruned)[kept], bits(w)[kept])
+        x = inputs["block0.mlp.down"]
+        w, pruned = (source.read("block0.mlp.down.weight").astype(np.float32) for source in (old, new))
+        by_size = np.where(
+            np.abs(w) >= np.sort(np.abs(w).reshape(64, -1, 4), axis=-1)[..., 2:3].repeat(4, -1).reshape(w.shape), w, 0
+        )
+    assert np.linalg.norm(x @ (w - pruned).T) < np.linalg.norm(x @ (w - by_size).T)
+
+
+def test_groups_down_the_columns_are_pruned_and_found(checkpoint, tmp_path, capsys):
+    out = tmp_path / "pruned.safetensors"
+    told(capsys, "prune", checkpoint, "-o", out, "--pattern", "1:4", "--axis", "0")
+    assert rows(told(capsys, "check", out, "--axis", "0"))["block0.mlp.up.weight"]["found"] == "1:4"
+    assert rows(told(capsys, "check", out))["block0.mlp.up.weight"]["found"] != "1:4"
+
+
+def test_an_onnx_model_is_checked_and_pruned_along_the_axis_its_products_sum_over(checkpoint, tmp_path, capsys):
+    pytest.importorskip("onnx")
+    graph, pruned = tmp_path / "model.onnx", tmp_path / "pruned.onnx"
+    told(capsys, "export", checkpoint, "-o", graph, "--format", "onnx", "--dtype", "float32")
+    told(capsys, "prune", graph, "-o", pruned, "--pattern", "2:4")
+    assert rows(told(capsys, "check", pruned))["embed.weight"]["found"] == "2:4"
+
+
+def test_a_named_model_is_judged_by_its_shapes(capsys):
+    table = told(capsys, "check", "gpt2-small", "--pattern", "2:4", "--device", "v100", "--include", "block0.*")
+    assert len(table["tensors"]) == 6
+    assert not any(row["eligible"] for row in table["tensors"])
+    assert all("no bf16" in row["rule"] for row in table["tensors"])
+    assert table["total"]["gain"] == 1
+
+
+def test_a_single_token_gains_nothing_by_more_than_its_bytes(capsys):
+    table = told(capsys, "check", "gpt2-small", "--pattern", "2:4", "--tokens", "1")
+    assert all(1 <= row["gain"] <= 2 for row in table["tensors"])
+
+
+def test_tables_for_people_name_every_tensor(checkpoint, tmp_path, capsys):
+    out = tmp_path / "pruned.safetensors"
+    assert cli.run(["prune", str(checkpoint), "-o", str(out), "--pattern", "2:4"]) == 0
+    assert cli.run(["check", str(out)]) == 0
+    assert cli.run(["export", str(out), "-o", str(tmp_path / "nm.safetensors"), "--format", "nm"]) == 0
+    assert cli.run(["import", str(tmp_path / "nm.safetensors"), "-o", str(tmp_path / "back.safetensors")]) == 0
+    said = capsys.readouterr().out
+    assert said.count("block0.mlp.up.weight") == 3
+    assert "3 matrices pruned" in said
+    assert "modelled gain" in said
+    assert "3 matrices decoded" in said
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (["check", "absent.safetensors"], "no such file"),
+        (["check", "gpt2-small"], "give --pattern"),
+        (["check", "FILE", "--pattern", "2:128"], "up to m=64"),
+        (["check", "FILE", "--tokens", "0"], "needs at least 1"),
+        (["check", "FILE", "--include", "x*"], "matches no tensor"),
+        (["prune", "FILE", "-o", "FILE", "--pattern", "2:4"], "would replace"),
+        (["prune", "FILE", "-o", "OUT"], "either --pattern"),
+        (["prune", "FILE", "-o", "OUT", "--pattern", "2:4", "--plan", "p.toml"], "either --pattern"),
+        (["prune", "FILE", "-o", "OUT", "--pattern", "2:4", "--method", "wanda"], "needs --calibration"),
+        (
+            ["prune", "FILE", "-o", "OUT", "--pattern", "2:4", "--method", "wanda", "--calibration", "FILE"],
+            "they must be [t, 64]",
+        ),
+        (["prune", "FILE", "-o", "OUT", "--pattern", "2:7"], "no tensor can be pruned"),
+        (["export", "FILE", "-o", "OUT", "--format", "nmm"], "did you mean nm"),
+        (["export", "FILE", "-o", "OUT", "--format", "onnx"], "ends in .onnx"),
+        (["export", "FILE", "-o", "OUT", "--format", "nm", "--dtype", "half"], "unknown dtype"),
+        (["import", "absent.safetensors", "-o", "OUT"], "no such file"),
+        (["export", "FOLDER", "-o", "OUT", "--format", "dense"], "no checkpoint.safetensors"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(tokens, said, checkpoint, tmp_path, capsys):
+    places = {"FILE": str(checkpoint), "OUT": str(tmp_path / "out.safetensors"), "FOLDER": str(tmp_path)}
+    assert cli.run([places.get(token, token) for token in tokens]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
