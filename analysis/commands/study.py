@@ -28,7 +28,8 @@ def scaling(*, points: Path | None = None, seed: int = 0, as_json: Json = False)
     """Fit the scaling law of sparsity to the two published data sets, or to your own runs.
 
     Args:
-        points: A CSV file of your own runs with the columns sparsity, parameters (non-zero), data, loss.
+        points: Your own runs: a folder that nmsim train, sweep or study wrote, or a CSV file with the columns sparsity,
+            parameters (non-zero), data, loss.
         seed: Seed of the random starts of the fit.
         as_json: Print JSON.
     """
@@ -71,13 +72,25 @@ def _published_fits(seed: int) -> list[dict[str, Any]]:
 
 
 def _own_fit(path: Path, seed: int) -> dict[str, Any]:
+    points = _points_of_folder(path) if path.is_dir() else _points_of_file(path)
+    best = law.fit(points, law.OBJECTIVES["t5"], np.random.default_rng(seed))
+    return {"law": path.name, **asdict(best.law), "huber_loss": best.objective}
+
+
+def _points_of_folder(path: Path) -> pd.DataFrame:
+    from ..own_runs import points_of  # noqa: PLC0415 - reads runs, which loads the simulator
+    from ..store import Store  # noqa: PLC0415
+
+    return points_of(Store.open(path / "runs" if (path / "runs").is_dir() else path))
+
+
+def _points_of_file(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise UserError(f"{path}: no such file; give a CSV file with the columns {', '.join(law.COLUMNS)}")
     try:
-        best = law.fit(pd.read_csv(path), law.OBJECTIVES["t5"], np.random.default_rng(seed))
+        return pd.read_csv(path)
     except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
-    return {"law": path.name, **asdict(best.law), "huber_loss": best.objective}
+        raise UserError(f"{path}: not a CSV file: {error}") from None
 
 
 def _write_json(rows: object) -> None:

@@ -24,7 +24,15 @@ def test_scaling_fits_points_of_ones_own(tmp_path, capsys):
 
 def test_a_missing_or_unfit_file_of_points_is_a_users_mistake(tmp_path, capsys):
     (tmp_path / "bad.csv").write_text("sparsity,loss\n0.5,1\n")
-    for name, said in (("none.csv", "no such file"), ("bad.csv", "no column parameters")):
+    (tmp_path / "text.csv").write_text("a\nb\nc,d\n")
+    (tmp_path / "folder").mkdir()
+    mistakes = {
+        "none.csv": "no such file",
+        "bad.csv": "no column parameters",
+        "text.csv": "not a CSV file",
+        "folder": "holds no runs",
+    }
+    for name, said in mistakes.items():
         assert run(["study", "scaling", "--points", str(tmp_path / name)]) == 2
         assert said in capsys.readouterr().err
 
