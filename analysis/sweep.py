@@ -94,11 +94,16 @@ def _outcome(name: str, future: Future[Outcome]) -> Outcome:
     except BrokenExecutor:
         raise
     except Exception as error:  # noqa: BLE001 - an engine reports a lost run by its own exception type
-        return Outcome(name, "failed", message=f"{type(error).__name__}: {error}")
+        return Outcome(name, "failed", message=one_line(error))
+
+
+def one_line(error: BaseException) -> str:
+    """The kind of an error and its message, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _failed(folder: RunFolder, error: Exception, seconds: float) -> Outcome:
-    message = f"{type(error).__name__}: {error}"
+    message = one_line(error)
     try:
         folder.fail(error)
     except OSError as full:
