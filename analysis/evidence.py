@@ -19,7 +19,7 @@ from .trends import falls, thirds
 
 LENGTHS = "language-lengths"
 BOUNDARIES = "-boundaries"
-STATISTICS = ("gradient_variance", "second_moment", "flips")
+STATISTICS = ("gradient_magnitude_variance", "second_moment_norm", "second_moment_spread", "mask_flip_rate")
 ACCOUNT_NAMES = {
     "train_flops": "the operands that ran",
     "train_flops_forward_sparse": "both backward products dense",
@@ -101,8 +101,9 @@ def _gradients(finding: Finding, store: Store) -> pd.DataFrame:
 
 
 def _inside(store: Store, run: str) -> dict[str, float]:
-    """The means over sites of a run's statistics, by thirds of training."""
+    """The means over the FF sites of a run's statistics, by thirds of training."""
     recorded = pd.read_csv(store.run(run).path / "statistics.csv")
+    recorded = recorded[recorded["site"].astype(str).str.contains(".mlp.", regex=False)]
     wide = recorded.pivot_table(index="step", columns="statistic", values="value").reset_index()
     return thirds(wide, [name for name in STATISTICS if name in wide])
 

@@ -126,7 +126,7 @@ def _columns(f: Finding) -> list[Column]:
 def _inside(evidence: Evidence) -> Iterator[str]:
     if not evidence.gradients.empty:
         yield "## Inside the runs: gradients, second moments and masks"
-        yield "Means over sparse sites, seeds and each third of training."
+        yield "Means over the FF layers, the seeds and the recorded steps of each third of training."
         keys = [Column(key, key) for key in ("task", "pattern", "recipe")]
         values = [Column(f"{s} {t}", f"{s}, {t} third", "{:.3g}", "measured") for s in STATISTICS for t in THIRDS]
         shown = [c for c in values if c.key in evidence.gradients]

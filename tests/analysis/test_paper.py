@@ -106,6 +106,14 @@ def test_falls_by_pattern_reached_are_in_the_answer_to_their_claim():
     assert "v to 1:4 +2.000 ± 1.000 (n=2)" in reply(claims, "b3").text
 
 
+def test_noise_is_the_ratio_of_the_two_recipes_by_thirds():
+    table = pd.DataFrame({"task": "language-grid", "pattern": "1:16", "recipe": ["sr_ste", "mdgf_exponential"]})
+    for third, pair in (("first", [3.0, 1.0]), ("middle", [1.0, 1.0]), ("last", [1.0, 2.0])):
+        table[f"gradient_magnitude_variance {third}"] = pair
+    claims = trend_claims.trend_claims(replace(known(finding()), gradients=table))
+    assert "language-grid: variance 3.00, 1.00, 0.50." in reply(claims, "b5").text
+
+
 def test_quality_at_equal_flops_reads_every_recipe_at_the_costs_of_the_dense_runs():
     of = finding(task("language-lengths", steps=[10, 20, 40], pattern=["1:16"]), spread=0.0)
     of.rows["train_flops_half"] = of.rows["train_flops_half"] * np.where(of.rows["recipe"] == "dense", 1.0, 0.5)
