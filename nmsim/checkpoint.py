@@ -22,7 +22,7 @@ from nmsim.layers import Param
 from nmsim.run import Run
 
 FILE = "checkpoint.safetensors"
-FREE = ("threads", "evaluate_every", "checkpoint_every", "statistics_every")
+FREE = ("threads", "checkpoint_every")
 """Fields of a run that may change when it goes on: they do not change what it computes."""
 
 
@@ -39,7 +39,8 @@ def save_checkpoint(folder: Path, run: Run, params: Iterable[Param], progress: P
     """Write the checkpoint of `folder`; the one before stands until the new one is complete."""
     tensors = {f"value/{param.name}": param.value for param in params_once(params)}
     for param in params_once(params):
-        tensors |= {f"slot/{param.name}/{name}": np.require(slot, requirements="C") for name, slot in param.slots.items()}
+        slots = {name: np.require(slot, requirements="C") for name, slot in param.slots.items()}
+        tensors |= {f"slot/{param.name}/{name}": slot for name, slot in slots.items()}
     metadata = {
         "run": _identity(run),
         "step": str(progress.step),

@@ -32,7 +32,7 @@ class Flat:
         self.size = ends[-1]
         self.starts = [end - size for end, size in zip(ends, sizes, strict=True)]
         self.value, self.grad = self.vector(), self.vector()
-        self._values, self._grads = self._views(self.value), self._views(self.grad)
+        self._values, self._grads = self.views(self.value), self.views(self.grad)
         self.gather()
 
     def vector(self) -> Vector:
@@ -45,7 +45,7 @@ class Flat:
     def slot(self, name: str) -> Vector:
         """The vector of a slot that every parameter has; made of what they hold already, and of zeros."""
         vector = self.vector()
-        for param, view in zip(self.params, self._views(vector), strict=True):
+        for param, view in zip(self.params, self.views(vector), strict=True):
             if name in param.slots:
                 view[...] = param.slots[name]
             param.slots[name] = view
@@ -61,7 +61,8 @@ class Flat:
                 grad[...] = param.grad
                 param.grad = grad
 
-    def _views(self, vector: Vector) -> list[Array]:
+    def views(self, vector: Vector) -> list[Array]:
+        """The array of each parameter in a vector of this layout."""
         return [
             vector[start : start + param.value.size].reshape(param.value.shape)
             for param, start in zip(self.params, self.starts, strict=True)

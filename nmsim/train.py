@@ -20,6 +20,7 @@ from nmsim.history import History
 from nmsim.kernels import update
 from nmsim.models.build import build_model
 from nmsim.models.encoder_decoder import EncoderDecoder
+from nmsim.probe import Probe
 from nmsim.run import Run, Sparsity, read_run
 from nmsim.shards import Lesson, Shards
 from nmsim.sparsifier import Execution, Sparsifier
@@ -84,6 +85,7 @@ class Trainer:
         self.flat = self.optimizer.flat
         self.average = self._start_average()
         self.shards = Shards(self.model, network, self.flat, self.team, run.shards)
+        self.probe = Probe(self.model, self.sparsifier, self.flat, run.statistics_every)
         self.batches = Batches(self.data.train, run.batch, run.seed)
         self.progress = Progress(0, 0.0, History(notes=self.sparsifier.notes))
 
@@ -95,14 +97,18 @@ class Trainer:
         """One step; the mean loss of its batch."""
         start, step, history = time.perf_counter(), self.progress.step, self.progress.history
         self.flat.gather()
+        self.probe.masks(step)
         self.sparsifier.before_forward(step)
         loss = self.shards.gradient(self._lesson(step), [self.run.seed, DROPOUT, step])
         self._check(step, "loss", loss.value)
+        self.probe.gradients(step)
         self.sparsifier.after_backward(step)
         norm = optim.gradient_norm(self.flat, self.team)
         self._check(step, "gradient norm", norm)
-        self.optimizer.update(step, optim.clip_factor(norm, self.run.optimizer.clip))
+        clip = optim.clip_factor(norm, self.run.optimizer.clip)
+        self.optimizer.update(step, clip)
         self._blend()
+        history.statistics += self.probe.record(step, clip)
         history.follow(self.sparsifier.plan(step))
         self.progress.seconds += time.perf_counter() - start
         row = {"step": step, "loss_nats": loss.value, "learning_rate": self.optimizer.lr(step), "gradient_norm": norm}
@@ -122,6 +128,7 @@ class Trainer:
             if isinstance(self.model, EncoderDecoder):
                 result |= sequence_scores(self.model, self.data)
             compared = agreement(self.model, self.data.test, lambda execution: self._use(execution, last))
+        self.progress.history.statistics += self.probe.finish(self.run.steps)
         if not compared.error <= compared.bound:
             raise ArithmeticError(
                 f"compressed and masked dense products differ by {compared.error:.1e} of the largest logit; "

@@ -1,0 +1,149 @@
+"""Statistics of every linear site during training: those that papers on sparse training argue with.
+
+| statistic | definition |
+|---|---|
+| gradient_variance | variance over the site's weights of the raw gradient |
+| gradient_magnitude_variance | the same of its absolute value (arXiv 2402.04744, figure 3b, which is a running average) |
+| gradient_norm_kept, gradient_norm_pruned | Euclidean norm of the raw gradient over kept and over pruned weights |
+| clipped_gradient_norm_kept, clipped_gradient_norm_pruned | the same of what the optimiser sees, after clipping |
+| second_moment_mean, second_moment_norm | mean and Euclidean norm of Adam's second moment (2402.04744, figure 3a) |
+| second_moment_spread | its standard deviation over weights divided by its mean |
+| mask_flip_rate | share of weights whose mask changed in this step (arXiv 2404.01847, section 4) |
+| sad | sparse architecture divergence: weights whose mask differs from the record before (arXiv 2102.04010, section 3.2) |
+| final_mask_found | share of the final mask's weights that are kept already |
+| weight_norm | Euclidean norm of the forward operand, the weights as the product sees them |
+| activation_sparsity | share of zeros in the site's input |
+| dormant_neurons | share of the site's inputs whose mean size is at most 0.025 of the mean over all (arXiv 2302.12902, definition 3.1) |
+
+The last two are taken over the first 256 rows of the input, of the first shard. Without sparsity all weights are kept.
+"""  # noqa: E501 -- a table
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from nmsim.compressed import NMMatrix
+from nmsim.flat import Flat
+from nmsim.kernels import sums
+from nmsim.layers import Linear, Param
+from nmsim.models.base import Model
+from nmsim.optim import SQUARE
+from nmsim.sparsifier import Sparsifier
+
+ROWS = 256
+DORMANT = 0.025
+FOUND = "statistics.masks"
+"""Slot with the masks of all records, a row of bits each, kept until the final mask is known."""
+
+Mask = Bool[np.ndarray, "d_out d_in"]
+Masks = Mapping[str, Mask]
+
+
+class Probe:
+    """Records the statistics of a model every `every` steps; 0 records nothing."""
+
+    def __init__(self, model: Model, sparsifier: Sparsifier, flat: Flat, every: int) -> None:
+        self.every, self._sparsifier, self._flat = every, sparsifier, flat
+        self._layers = [layer for layer in model.linears() if layer.weight.name == layer.site]
+        self._before: Masks = {}
+        self._raw: dict[str, Float[np.ndarray, "..."]] = {}
+
+    def due(self, step: int) -> bool:
+        """Whether `step` is recorded."""
+        return self.every > 0 and step % self.every == 0
+
+    def masks(self, step: int) -> None:
+        """Keep the masks of the step before one that is recorded."""
+        if self.due(step):
+            self._before = self._sparsifier.masks()
+
+    def gradients(self, step: int) -> None:
+        """Keep the raw gradients of a step that is recorded, before the recipes change them."""
+        if self.due(step):
+            views = self._flat.views(self._flat.grad.copy())
+            self._raw = {param.name: view for param, view in zip(self._flat.params, views, strict=True)}
+
+    def record(self, step: int, clip: float) -> list[dict[str, Any]]:
+        """The statistics of a recorded step, behind the optimiser's update; none of any other step.
+
+        `clip` is the factor that the gradients were clipped by.
+        """
+        if not self.due(step):
+            return []
+        masks = self._sparsifier.masks()
+        sites = ((layer.site, self._site(layer, masks, clip)) for layer in self._layers)
+        return [_row(step, site, name, value) for site, found in sites for name, value in found]
+
+    def finish(self, steps: int) -> list[dict[str, Any]]:
+        """How much of the final mask every record had found; the masks now are the final ones of `steps` steps."""
+        rows = []
+        for layer in self._layers:
+            final = self._sparsifier.masks().get(layer.site)
+            records = layer.weight.slots.pop(FOUND, None)
+            if final is not None and records is not None:
+                bits = np.unpackbits(records, axis=1, count=final.size).astype(bool)
+                shares = (bits & final.ravel()).sum(axis=1) / max(int(final.sum()), 1)
+                recorded = zip(range(0, steps, self.every), shares.tolist(), strict=True)
+                rows += [_row(step, layer.site, "final_mask_found", share) for step, share in recorded]
+        return rows
+
+    def _site(self, layer: Linear, masks: Masks, clip: float) -> Iterator[tuple[str, float]]:
+        param, mask = layer.weight, masks.get(layer.site)
+        kept = np.ones(param.value.shape, bool) if mask is None else mask
+        yield from _gradient_statistics(self._raw[layer.site], param.grad, kept, clip)
+        if SQUARE in param.slots:
+            yield from _moment_statistics(param.slots[SQUARE])
+        if mask is not None:
+            yield "mask_flip_rate", _changed(mask, self._before.get(layer.site, mask)) / mask.size
+            yield "sad", float(_remember(param, mask))
+        operand = param.fwd.values if isinstance(param.fwd, NMMatrix) else param.fwd
+        yield "weight_norm", float(np.linalg.norm(operand))
+        yield from _activation_statistics(layer.x[:ROWS])
+
+
+def _row(step: int, site: str, statistic: str, value: float) -> dict[str, Any]:
+    return {"step": step, "site": site, "statistic": statistic, "value": value}
+
+
+def _gradient_statistics(
+    raw: Float[np.ndarray, "d_out d_in"], seen: Float[np.ndarray, "d_out d_in"], mask: Mask, clip: float
+) -> Iterator[tuple[str, float]]:
+    total = np.empty(6)
+    sums.gradient_sums(raw.ravel(), seen.ravel(), mask.ravel(), total)
+    plain, size, square, square_kept, seen_square, seen_kept = total.tolist()
+    yield "gradient_variance", square / raw.size - (plain / raw.size) ** 2
+    yield "gradient_magnitude_variance", square / raw.size - (size / raw.size) ** 2
+    yield "gradient_norm_kept", math.sqrt(square_kept)
+    yield "gradient_norm_pruned", math.sqrt(max(square - square_kept, 0.0))
+    yield "clipped_gradient_norm_kept", clip * math.sqrt(seen_kept)
+    yield "clipped_gradient_norm_pruned", clip * math.sqrt(max(seen_square - seen_kept, 0.0))
+
+
+def _moment_statistics(square: Float[np.ndarray, "d_out d_in"]) -> Iterator[tuple[str, float]]:
+    mean = float(square.mean(dtype=np.float64))
+    yield "second_moment_mean", mean
+    yield "second_moment_norm", float(np.linalg.norm(square))
+    yield "second_moment_spread", float(square.std(dtype=np.float64)) / mean if mean > 0 else 0.0
+
+
+def _activation_statistics(x: Float[np.ndarray, "rows d_in"]) -> Iterator[tuple[str, float]]:
+    yield "activation_sparsity", 1 - np.count_nonzero(x) / x.size
+    size = np.abs(x).mean(axis=0)
+    yield "dormant_neurons", float(np.mean(size <= DORMANT * size.mean()))
+
+
+def _changed(a: Mask, b: Mask) -> int:
+    return 0 if a is b else int(np.count_nonzero(a != b))
+
+
+def _remember(param: Param, mask: Mask) -> int:
+    """Add a mask to the records of its site; how many weights differ from the record before."""
+    bits = np.packbits(mask)[None]
+    records = param.slots.get(FOUND, bits[:0])
+    param.slots[FOUND] = np.concatenate([records, bits])
+    return int(np.unpackbits(records[-1] ^ bits[0]).sum()) if len(records) else 0
