@@ -55,13 +55,18 @@ class Row:
 
     @property
     def gain(self) -> float:
-        """Dense over sparse time, at least 1 (a product that would lose runs dense), at most dense over sparse FLOPs.
+        """Dense over sparse time, at least 1: a product that would lose runs dense.
 
-        The constants of dense and sparse libraries were fitted apart; where fixed costs rule, their ratio says nothing.
+        At most the ratio of what bounds the sparse product (bytes, FLOPs, or nothing where its launch does): dense and
+        sparse libraries were fitted apart, and the difference of their fixed costs is no gain.
         """
         if not self.sparse.seconds:
             return 1.0
-        return max(1.0, min(self.dense.seconds / self.sparse.seconds, self.dense.flops / self.sparse.flops))
+        limits = {
+            "memory": self.dense.bytes / self.sparse.bytes,
+            "compute": self.dense.flops / self.sparse.flops,
+        }
+        return max(1.0, min(self.dense.seconds / self.sparse.seconds, limits.get(self.sparse.bound, 1.0)))
 
     @property
     def why(self) -> str:
