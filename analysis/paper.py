@@ -112,14 +112,14 @@ def _quality(f: Finding) -> Iterator[str]:
 def _columns(f: Finding) -> list[Column]:
     return [
         *(Column(axis, axis) for axis in f.by),
-        Column("mean", f"test {f.task.metric}, last step ({f.task.unit})", "{:.4f}", "measured"),
+        Column("mean", f"test {f.task.quality}, last step", "{:.4f}", "measured"),
         Column("error", "± standard error", "{:.4f}"),
         Column("low", "95 % from", "{:.4f}"),
         Column("high", "to", "{:.4f}"),
         Column("count", "seeds", "{:d}"),
         Column("train_flops", "training FLOPs", "{:.3g}", "modelled"),
         Column("inference_flops", "inference FLOPs", "{:.3g}", "modelled"),
-        Column("train_seconds", "CPU time (s)", "{:.1f}", "measured"),
+        Column("cpu_s", "CPU time of training (s)", "{:.1f}", "measured"),
     ]
 
 

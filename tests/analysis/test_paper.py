@@ -17,7 +17,7 @@ from nmsim_analysis.study import Hypothesis, Study, Task
 from hwmodel.pattern import Pattern
 from nmsim.run import Run, Sparsity
 
-COSTS = [*evidence.ACCOUNT_NAMES, "inference_flops", "stored_bytes", "train_seconds"]
+COSTS = [*evidence.ACCOUNT_NAMES, "inference_flops", "stored_bytes", "cpu_s"]
 GAINS = {"dense": 0.3, "sr_ste": 0.0, "mdgf_exponential": 0.1, "ste": 0.0}
 
 
