@@ -9,6 +9,7 @@ from hwmodel.cost import Cost, price
 from hwmodel.device import Device
 from hwmodel.eligibility import Eligibility, eligibility
 from hwmodel.footprint import matrix_bytes
+from hwmodel.libraries import LIBRARIES
 from hwmodel.pattern import DENSE, Pattern
 from hwmodel.workload import Gemm, Operand, Workload
 
@@ -55,25 +56,15 @@ class Row:
 
     @property
     def gain(self) -> float:
-        """Dense over sparse time, at least 1: a product that would lose runs dense.
-
-        At most the ratio of what bounds the sparse product (bytes, FLOPs, or nothing where its launch does): dense and
-        sparse libraries were fitted apart, and the difference of their fixed costs is no gain.
-        """
-        if not self.sparse.seconds:
-            return 1.0
-        limits = {
-            "memory": self.dense.bytes / self.sparse.bytes,
-            "compute": self.dense.flops / self.sparse.flops,
-        }
-        return max(1.0, min(self.dense.seconds / self.sparse.seconds, limits.get(self.sparse.bound, 1.0)))
+        """Dense over sparse time, at least 1: a product that would lose runs dense."""
+        return max(1.0, self.dense.seconds / self.sparse.seconds) if self.sparse.seconds else 1.0
 
     @property
     def why(self) -> str:
         """The rule that decided, or what bounds a product that is eligible and gains nothing."""
         if not self.verdict.eligible or self.gain > 1:
             return self.verdict.rule
-        return f"{self.verdict.rule}, but no faster: bound by {self.sparse.bound}"
+        return f"{self.verdict.rule}, but no faster at this size: bound by {self.sparse.bound}"
 
     def as_dict(self) -> dict[str, Any]:
         """The row as JSON."""
@@ -105,17 +96,22 @@ def judge(matrix: Matrix, device: Device, tokens: int) -> Row:
     verdict = eligibility(weight, device, dtype)
     dense = sparse = Cost()
     if dtype in device.peaks:
-        dense = sparse = _cost(replace(weight, structure=DENSE), device, dtype, tokens)
+        dense = sparse = _cost(replace(weight, structure=DENSE), device, dtype, tokens, "best")
     if verdict.eligible:
         rows, cols = verdict.padded
-        sparse = _cost(replace(weight, rows=rows, cols=cols), device, dtype, tokens)
+        sparse = _cost(replace(weight, rows=rows, cols=cols), device, dtype, tokens, _sparse_library(device))
     sizes = {layout: matrix_bytes(d_out, d_in, matrix.pattern, bits, layout) for layout in LAYOUTS}
     return Row(matrix, verdict, sizes, dense, sparse)
 
 
-def _cost(weight: Operand, device: Device, dtype: str, tokens: int) -> Cost:
+def _sparse_library(device: Device) -> str:
+    """The device's library for N:M. One for any mask would be judged by a launch floor that was fitted elsewhere."""
+    return next((name for name in device.libraries if LIBRARIES[name].kind in ("hardware", "groups")), "best")
+
+
+def _cost(weight: Operand, device: Device, dtype: str, tokens: int, library: str) -> Cost:
     x, out = (Operand(tokens, features, weight.bits) for features in (weight.cols, weight.rows))
-    return price(Workload((Gemm("", "fprop", x, weight.transposed(), out),)), device, dtype=dtype)
+    return price(Workload((Gemm("", "fprop", x, weight.transposed(), out),)), device, dtype=dtype, library=library)
 
 
 def totals(rows: list[Row]) -> dict[str, Any]:
