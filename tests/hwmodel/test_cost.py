@@ -1,0 +1,198 @@
+"""Laws of prices, on every family of device, and numbers with their derivation."""
+
+from dataclasses import replace
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from hwmodel.cost import Cost, bound_of, price
+from hwmodel.device import load_device, shipped_devices
+from hwmodel.errors import UserError
+from hwmodel.libraries import LIBRARIES, shipped_fits
+from hwmodel.networks import ViTConfig, inference, plan_of, train_step
+from hwmodel.pattern import DENSE, FanIn, Pattern, Unstructured
+from hwmodel.transfer import constants_of
+from hwmodel.workload import Elementwise, Gemm, Operand, SitePlan, Workload
+
+DEVICES = shipped_devices()
+PROCESSORS = [device for device in DEVICES if device.family in ("gpu", "cpu")]
+sizes = st.integers(1, 6000)
+sampled = st.sampled_from
+CHAINS = [(DENSE, Pattern(2, 4), Pattern(1, 4), Pattern(1, 8), Pattern(1, 16)), (DENSE, Pattern(1, 2), Pattern(1, 4))]
+
+
+def product(rows, inner, cols, structure=DENSE, *, bits=16, axis=1):
+    """x [rows, inner] @ w.T with w [cols, inner]."""
+    weight = Operand(cols, inner, bits, structure, axis)
+    return Gemm("site", "fprop", Operand(rows, inner, bits), weight.transposed(), Operand(rows, cols, bits))
+
+
+def dtype_of(device):
+    return "fp16" if "fp16" in device.peaks else "fp32"
+
+
+def cost(gemm, device, **options):
+    return price(Workload((gemm,)), device, dtype=dtype_of(device), **options)
+
+
+def finite(made):
+    return all(np.isfinite(value) and value >= 0 for value in (made.seconds, made.joules, made.bytes, made.flops))
+
+
+@given(sampled(DEVICES), st.lists(st.tuples(sizes, sizes, sizes, sampled([DENSE, Pattern(2, 4)])), max_size=3), sizes)
+def test_prices_add_over_joined_workloads(device, shapes, elements):
+    gemms = Workload(tuple(product(*shape) for shape in shapes))
+    passes = Workload((Elementwise("site", "fprop", "softmax", elements, 5, 4 * elements),))
+    parts = [price(workload, device, dtype=dtype_of(device)) for workload in (gemms, passes)]
+    whole, summed = price(gemms + passes, device, dtype=dtype_of(device)), parts[0] + parts[1]
+    assert finite(whole)
+    assert whole.bound == summed.bound
+    assert whole.library == summed.library
+    for name in ("seconds", "joules", "bytes", "flops", "launch_s", "compute_s", "memory_s"):
+        assert getattr(whole, name) == pytest.approx(getattr(summed, name), rel=1e-12)
+
+
+@given(sampled(DEVICES), sizes, sizes, sizes, sampled([0, 1, 2]), sampled([DENSE, Pattern(2, 4), Pattern(1, 8)]))
+def test_more_work_of_the_same_kind_is_never_cheaper(device, rows, inner, cols, longer, structure):
+    more = [rows, inner, cols]
+    more[longer] *= 2
+    before, after = (cost(product(*shape, structure), device) for shape in ((rows, inner, cols), more))
+    assert after.seconds >= before.seconds
+    assert after.bytes >= before.bytes
+
+
+@given(sampled(DEVICES), sizes, sizes, sizes, sampled([DENSE, Pattern(2, 4)]), st.floats(1, 10))
+def test_more_bandwidth_is_never_slower(device, rows, inner, cols, structure, times):
+    memory = replace(device.memory, bandwidth_bytes_per_s=device.memory.bandwidth_bytes_per_s * times)
+    faster = replace(device, memory=memory)
+    gemm = product(rows, inner, cols, structure)
+    if is_timed(device):
+        assert cost(gemm, faster).seconds <= cost(gemm, device).seconds * (1 + 1e-12)
+
+
+def is_timed(device):
+    """Whether every library was fitted here: a device that borrows constants may borrow others when its numbers change."""
+    if device.family not in ("gpu", "cpu"):
+        return True
+    fits = shipped_fits()
+    known = (constants_of(LIBRARIES[name], device, dtype_of(device), fits).basis for name in device.libraries)
+    return all(how == "fitted" for how in known)
+
+
+@given(sampled(PROCESSORS), sizes, sizes, sizes, st.integers(1, 4))
+def test_more_cores_of_the_same_peak_each_are_never_slower(device, rows, inner, cols, times):
+    name = dtype_of(device)
+    peak = device.peaks[name]
+    peaks = device.peaks | {name: replace(peak, dense_flops_per_s=peak.dense_flops_per_s * times)}
+    more = replace(device, engine=replace(device.engine, cores_count=device.engine.cores_count * times), peaks=peaks)
+    if is_timed(device):
+        gemm = product(rows, inner, cols)
+        assert cost(gemm, more).seconds <= cost(gemm, device).seconds * (1 + 1e-12)
+
+
+@given(sampled(DEVICES), sizes, sizes, sizes, sampled([DENSE, Pattern(2, 4), Pattern(1, 8), Unstructured(0.1)]))
+def test_no_price_is_below_the_roofline(device, rows, inner, cols, structure):
+    made = cost(product(rows, inner, cols, structure), device)
+    peak = device.peak(dtype_of(device)).dense_flops_per_s
+    assert made.seconds >= made.flops / peak * (1 - 1e-9)
+    assert made.seconds >= made.bytes / device.memory.bandwidth_bytes_per_s * (1 - 1e-9)
+
+
+@given(sampled(DEVICES), sizes, st.integers(1, 300), sizes, sampled(CHAINS))
+def test_a_sparser_contained_pattern_is_never_slower(device, rows, groups, cols, chain):
+    seconds = [cost(product(rows, 16 * groups, cols, pattern), device).seconds for pattern in chain]
+    assert all(sparser <= denser * (1 + 1e-12) for denser, sparser in zip(seconds, seconds[1:], strict=False))
+
+
+@given(sampled(DEVICES), sizes, sizes, sizes, st.integers(1, 32))
+def test_keeping_all_of_every_group_is_dense(device, rows, inner, cols, m):
+    assert cost(product(rows, inner, cols, Pattern(m, m)), device) == cost(product(rows, inner, cols), device)
+
+
+@given(sampled([d for d in DEVICES if d.family == "gpu"]), sizes, st.integers(1, 300), sizes)
+def test_what_units_cannot_use_runs_dense_or_better_unstructured(device, rows, groups, cols):
+    dense = cost(product(rows, 8 * groups, cols), device)
+    for gemm in (
+        product(rows, 8 * groups, cols, Pattern(4, 8)),  # not contained in 2:4
+        product(rows, 8 * groups, cols, Pattern(2, 4), axis=0),  # groups along the outputs
+        product(rows, 8 * groups, cols, FanIn(0.5)),
+    ):
+        made = cost(gemm, device)
+        assert made.seconds == dense.seconds or made.library == "Sputnik"
+
+
+def test_groups_along_outputs_and_kept_results_are_used_on_the_host_alone():
+    host, unit = load_device("cpu"), load_device("vegeta")
+    across = product(512, 512, 512, Pattern(1, 8), bits=32, axis=0)
+    kept = replace(product(512, 512, 512, bits=32), out=Operand(512, 512, 32, Pattern(1, 8)))
+    dense = product(512, 512, 512, bits=32)
+    for gemm in (across, kept):
+        assert cost(gemm, host).seconds < cost(dense, host).seconds
+        assert cost(gemm, host).flops == cost(dense, host).flops / 8
+        assert price(Workload((gemm,)), unit).seconds == price(Workload((dense,)), unit).seconds
+
+
+def test_a_contained_pattern_runs_at_the_speed_of_the_units_pattern():
+    device = load_device("a100")
+    shape = (8192, 4096, 4096)
+    half, eighth = (cost(product(*shape, p), device, library="cuSPARSELt") for p in (Pattern(2, 4), Pattern(1, 8)))
+    assert half.seconds == eighth.seconds
+    assert half.flops == eighth.flops == shape[0] * shape[1] * shape[2]
+
+
+def test_large_products_gain_from_two_of_four_and_small_ones_do_not():
+    device = load_device("a100")
+    gains = [
+        cost(product(n, n, n), device).seconds / cost(product(n, n, n, Pattern(2, 4)), device, library="cuSPARSELt").seconds
+        for n in (256, 16384)
+    ]
+    assert gains[0] < 1.1 < 1.6 < gains[1] < 2
+
+
+def test_the_bound_is_the_largest_part():
+    assert bound_of(0, 0, 0) == ""
+    assert [bound_of(3, 1, 2), bound_of(1, 3, 2), bound_of(1, 2, 3)] == ["launch", "compute", "memory"]
+    assert cost(product(1, 16, 1), load_device("a100")).bound == "launch"
+    assert cost(product(16384, 16384, 16384), load_device("a100")).bound == "compute"
+    assert cost(product(16, 16384, 65536), load_device("a100")).bound == "memory"
+
+
+def test_nothing_costs_nothing():
+    assert price(Workload(), load_device("a100")) == Cost()
+
+
+def test_every_device_prices_inference_and_training_of_a_transformer():
+    config = ViTConfig(depth=1)
+    plan = plan_of(config, {"*.mlp.*": SitePlan(fprop=Pattern(2, 4), dgrad=Pattern(2, 4))})
+    for device in DEVICES:
+        name = dtype_of(device)
+        forward = price(inference(config, 1, tokens=config.tokens, plan=plan), device, dtype=name)
+        step = price(train_step(config, 1, plan, tokens=config.tokens), device, dtype=name)
+        assert finite(forward)
+        assert finite(step)
+        assert step.seconds > 2 * forward.seconds
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dtype": "fp17"}, "did you mean fp16"),
+        ({"library": "cuSPARSEL"}, "did you mean cuSPARSELt"),
+        ({"library": "hipSPARSELt"}, "unknown library"),
+    ],
+)
+def test_unknown_types_and_libraries_are_named(options, said):
+    with pytest.raises(UserError, match=said):
+        price(Workload((product(4, 4, 4),)), load_device("a100"), **options)
+
+
+def test_an_accelerator_has_no_choice_of_kernels():
+    with pytest.raises(UserError, match="known: vegeta"):
+        price(Workload((product(4, 4, 4),)), load_device("vegeta"), library="cuBLAS")
+
+
+def test_a_width_that_a_device_lacks_is_said():
+    with pytest.raises(UserError, match="no 16-bit type"):
+        price(Workload((product(4, 4, 4),)), load_device("cpu"))
