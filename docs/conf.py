@@ -1,6 +1,7 @@
 """Sphinx settings: pages in MyST Markdown, the reference from docstrings, which are plain text with `code`."""
 
 import re
+import textwrap
 from importlib.metadata import version as installed_version
 
 from sphinx.application import Sphinx
@@ -22,18 +23,37 @@ exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+suppress_warnings = ["ref.python"]  # a type in a signature, such as bytes, may also be the name of a field
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
+autodoc_mock_imports = ["torch"]  # an extra
 
 CODE = re.compile(r"(`[^`]+`)")
 MARKUP = re.compile(r"([*|\\]|(?<=\w)_(?!\w))")
 
 
 def as_plain_text(_app: Sphinx, _what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
-    """Read a docstring's sections; outside them reStructuredText sees only `code`: `|x|` and `*` mean themselves."""
-    pieces = CODE.split("\n".join(lines))
-    escaped = (f"`{piece}`\\ " if piece.startswith("`") else MARKUP.sub(r"\\\1", piece) for piece in pieces)
-    lines[:] = GoogleDocstring("".join(escaped), NapoleonConfig(napoleon_use_ivar=True)).lines()
+    """Read a docstring's sections; outside them reStructuredText sees only `code` and blocks of equations."""
+    paragraphs = "\n".join(lines).split("\n\n")
+    text = "\n\n".join(equations(part) if is_equations(part) else escaped(part) for part in paragraphs)
+    lines[:] = GoogleDocstring(text, NapoleonConfig(napoleon_use_ivar=True)).lines()
+
+
+def is_equations(paragraph: str) -> bool:
+    """Whether lines are laid out by hand: a flush first line, and a later one that is indented."""
+    first, *rest = paragraph.split("\n")
+    return not first.startswith(" ") and not first.endswith(":") and any(line.startswith(" ") for line in rest)
+
+
+def equations(paragraph: str) -> str:
+    """The paragraph as it stands."""
+    return "::\n\n" + textwrap.indent(paragraph, "   ")
+
+
+def escaped(paragraph: str) -> str:
+    """The paragraph with `|x|`, `*` and a trailing underscore meaning themselves."""
+    pieces = CODE.split(paragraph)
+    return "".join(f"`{piece}`\\ " if piece.startswith("`") else MARKUP.sub(r"\\\1", piece) for piece in pieces)
 
 
 def setup(app: Sphinx) -> None:

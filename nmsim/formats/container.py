@@ -2,9 +2,11 @@
 
 Every group stores exactly n values; where fewer are not +0.0, the lowest free positions fill it. The last group of a
 row may be short. Parts of `layer.weight`:
+
   layer.nm_values   [slots] for the index layout, a slot for each of n in every group; [kept] for the bitmask layout
   layer.nm_index    bytes of a little-endian stream of ceil(log2 m)-bit positions, group after group, row after row
   layer.nm_bitmask  bytes of one bit a weight, row after row without padding, low bits first
+
 Their bytes are `hwmodel.footprint.matrix_bytes` with the layout "index" or "bitmask".
 """
 
