@@ -90,17 +90,17 @@ def _noise(gradients: pd.DataFrame, task: str) -> str:
     """The ratio of both statistics at the task's sparsest pattern, as text; "" where a recipe has none."""
     if gradients.empty:
         return ""
-    mine = gradients[(gradients["task"] == task) & (gradients["pattern"] != "dense")]
-    table = mine.drop_duplicates("recipe", keep="last").set_index("recipe").drop(columns=["task", "pattern"])
-    if not {"sr_ste", "mdgf_exponential"} <= set(table.index):
+    mine = gradients[gradients["task"] == task].set_index(["pattern", "recipe"]).drop(columns="task").astype(float)
+    both = [p for p in mine.index.unique("pattern") if {(p, "sr_ste"), (p, "mdgf_exponential")} <= set(mine.index)]
+    if not both:
         return ""
-    ratio = (table.loc["sr_ste"] / table.loc["mdgf_exponential"]).astype(float)
+    ratio = (mine.loc[(both[-1], "sr_ste")] / mine.loc[(both[-1], "mdgf_exponential")]).dropna()
     parts = {
         what: [ratio[f"{name} {third}"] for third in THIRDS if f"{name} {third}" in ratio]
         for what, name in (("variance", "gradient_magnitude_variance"), ("second moment", "second_moment_norm"))
     }
     shown = [f"{what} {', '.join(f'{v:.2f}' for v in values)}" for what, values in parts.items() if values]
-    return f"{task}: {' and '.join(shown)}" if shown and ratio.notna().any() else ""
+    return f"{task} at {both[-1]}: {' and '.join(shown)}" if shown else ""
 
 
 def _refused(why: str) -> Callable[[Evidence], Reply]:

@@ -111,7 +111,7 @@ def test_noise_is_the_ratio_of_the_two_recipes_by_thirds():
     for third, pair in (("first", [3.0, 1.0]), ("middle", [1.0, 1.0]), ("last", [1.0, 2.0])):
         table[f"gradient_magnitude_variance {third}"] = pair
     claims = trend_claims.trend_claims(replace(known(finding()), gradients=table))
-    assert "language-grid: variance 3.00, 1.00, 0.50." in reply(claims, "b5").text
+    assert "language-grid at 1:16: variance 3.00, 1.00, 0.50." in reply(claims, "b5").text
 
 
 def test_quality_at_equal_flops_reads_every_recipe_at_the_costs_of_the_dense_runs():
