@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 import tomli_w
 
-from hwmodel.errors import UserError
 from hwmodel.toml import build
 from nmsim.run import Run
 
 from .engines import local
+from .loose import loose_study
 from .progress import progress
 from .store import Store, write_safely
 from .study import Cell, Study, cells, read_study, study_rows
@@ -49,17 +49,17 @@ def compile_kernels(grid: Sequence[Cell]) -> None:
 
 
 def run_one(config: dict[str, object], where: str, out: Path) -> Outcome:
-    """One run in this process, into the store `out`; its mistakes are the user's."""
+    """One run in this process, into the store `out`/runs; its mistakes are the user's."""
     build(Run, config, where)
-    return execute(work, config, str(Store.create(out).root))
+    return execute(work, config, str(Store.create(out / "runs").root))
 
 
 def opened(out: Path) -> tuple[Study, pd.DataFrame, Store]:
-    """The study, rows and store that `run_study` left in `out`."""
-    if not (out / STUDY_FILE).exists():
-        raise UserError(f"{out}: holds no {STUDY_FILE}; name the folder that nmsim demo, sweep or study wrote")
-    study = read_study(out / STUDY_FILE)
+    """The study, rows and store in a folder that `nmsim demo`, `sweep`, `study` or `train` wrote."""
     store = Store.open(out / "runs")
+    if not (out / STUDY_FILE).exists():
+        return *loose_study(store), store
+    study = read_study(out / STUDY_FILE)
     return study, study_rows(study, store), store
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -37,7 +38,7 @@ def _rows(finding: Finding) -> pd.DataFrame:
             "task": task.name,
             "condition": [" ".join(map(str, key)) for key in table[["recipe", *others]].to_numpy()],
             "pattern": table["pattern"],
-            "quality": [f"{m:.3g} ± {e:.2g} {task.unit}" for m, e in zip(table["mean"], table["error"], strict=True)],
+            "quality": [_quality(m, e, task.unit) for m, e in zip(table["mean"], table["error"], strict=True)],
             "train_gflop": table["train_flops"] / 1e9,
             "inference_mflop": table["inference_flops"] / 1e6,
             "stored_kb": table["stored_bytes"] / 1e3,
@@ -48,3 +49,8 @@ def _rows(finding: Finding) -> pd.DataFrame:
         times = zip(table[f"training {device}"], table[f"inference {device}"], strict=True)
         rows[device] = [f"{1e3 * training:.4g} / {1e6 * inference:.3g}" for training, inference in times]
     return rows
+
+
+def _quality(mean: float, error: float, unit: str) -> str:
+    """Mean ± standard error; one seed has none."""
+    return f"{mean:.3g} {unit}" if math.isnan(error) else f"{mean:.3g} ± {error:.2g} {unit}"

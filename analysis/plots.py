@@ -38,10 +38,10 @@ def quality(rows: pd.DataFrame, *, value: str, axis_label: str, reference: str =
 
     `rows` has the columns recipe, pattern, seed and `value`; the mean of `reference` is a line in every panel.
     """
-    patterns = [p for p in rows["pattern"].unique() if p != "dense"]
-    recipes = [r for r in rows["recipe"].unique() if r != reference]
+    patterns = [p for p in rows["pattern"].unique() if p != "dense"] or ["dense"]
+    recipes = [r for r in rows["recipe"].unique() if r != reference] or [reference]
     figure, panels = _panels(len(patterns), width=3.6, height=0.42 * len(recipes) + 1.4)
-    look = styles([reference, *recipes])
+    look = styles(list(dict.fromkeys([reference, *recipes])))
     line = rows.loc[rows["recipe"] == reference, value].mean()
     for panel, pattern in zip(panels, patterns, strict=True):
         panel.axvline(line, color=COLOURS[0], linewidth=1)

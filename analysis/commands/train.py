@@ -18,14 +18,14 @@ def train(run: Path, /, *, out: Path = Path("nmsim-runs"), json: bool = False) -
 
     Args:
         run: A TOML file with the run's settings.
-        out: Folder of runs; each is a folder named by the hash of its settings.
+        out: Folder of runs; each is a folder under `runs`, named by the hash of its settings.
         json: Print the result as JSON.
     """
     outcome = run_one(read_toml(run), str(run), out)
     if outcome.state != "done":
         sys.stderr.write(f"nmsim: {run}: {outcome.message}\n")
         return 1
-    folder = Store(out).run(outcome.name)
+    folder = Store(out / "runs").run(outcome.name)
     result = folder.record().result
     if json:
         sys.stdout.write(jsons.dumps(result | {"folder": str(folder.path)}) + "\n")

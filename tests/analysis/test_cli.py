@@ -35,6 +35,15 @@ def test_help_and_version_succeed(capsys):
     assert all(verb in out for verb in (*cli.VERBS, *cli.GROUPS))
 
 
+VERBS = [[verb] for verb in cli.VERBS] + [[group, verb] for group, (_, verbs) in cli.GROUPS.items() for verb in verbs]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_explains_itself(verb, capsys):
+    assert cli.run([*verb, "--help"]) == 0
+    assert f"Usage: nmsim {' '.join(verb)}" in capsys.readouterr().out
+
+
 def test_help_imports_no_compiler_and_no_plotting():
     code = (
         "import sys; from nmsim_analysis.cli import run; run(['--help']); "

@@ -88,6 +88,16 @@ def test_the_quick_demo_leaves_a_whole_report(tmp_path, capsys):
     assert cli.run(["report", str(tmp_path / "out")]) == 0
 
 
+def test_a_trained_run_can_be_reported_without_a_study(tmp_path, capsys):
+    run = tmp_path / "run.toml"
+    run.write_text('steps = 5\ndata = { name = "mnist1d" }\nmodel = { kind = "vit", patch = [1, 4] }\n')
+    out = str(tmp_path / "out")
+    assert cli.run(["train", str(run), "--out", out, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy_percent"] >= 0
+    assert cli.run(["report", out]) == 0
+    assert "mnist1d vit 5 steps" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_an_output_folder_that_can_not_be_written_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.run(["demo", "--quick", "--out", str(tmp_path / "file")]) == 2
