@@ -97,7 +97,8 @@ def _gradients(finding: Finding, store: Store) -> pd.DataFrame:
         {axis: row[axis] for axis in ("task", "pattern", "recipe")} | _inside(store, row["run"])
         for row in finding.rows.to_dict("records")
     ]
-    return pd.DataFrame(rows).groupby(["task", "pattern", "recipe"], sort=False).mean().reset_index()
+    means = pd.DataFrame(rows).groupby(["task", "pattern", "recipe"], sort=False).mean()
+    return means.dropna(how="all").reset_index()
 
 
 def _inside(store: Store, run: str) -> dict[str, float]:
