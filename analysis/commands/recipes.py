@@ -16,6 +16,8 @@ from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from nmsim.recipes import RECIPES, Recipe, find
 
+from ..terminal import PIPED_WIDTH
+
 AXES = [field for field in fields(Recipe) if field.name != "name"]
 
 
@@ -59,7 +61,7 @@ def recipes(
         options = "\n".join(f"{name}={default}" for name, default in row.options.items())
         table.add_row(row.name, row.summary, options, "\n".join(f"{name}: {rule}" for name, rule in row.axes.items()))
     table.caption = "every recipe that chooses masks at intervals also takes refresh and freeze, and every one axis"
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
 
 
 def _row(name: str, pattern: Pattern, steps: int) -> Row:
