@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from hwmodel.errors import UserError
 from hwmodel.measured import COLUMNS
@@ -60,6 +60,7 @@ class Shape:
     d_in: int
 
 
+@runtime_checkable
 class Backend(Protocol):
     """What runs and times products. `header` describes driver, library and clock."""
 

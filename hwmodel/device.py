@@ -217,9 +217,11 @@ def _part(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     for key in table:
         quantity, unit = split_unit(key)
         meant = next((name for name in known if split_unit(name)[0] == quantity), key)
-        if key not in known and meant != key:
-            got = f"unit {unit}" if unit else "no unit"
-            raise UserError(f"{where}: {key} has {got}; write {' or '.join(_spellings(meant))}")
+        if key not in known and meant == key:
+            raise UserError(f"{where}: {unknown('key', key, known)}")
+        if key not in known:
+            got = f"is given in {unit}" if unit else "has no unit"
+            raise UserError(f"{where}: {quantity} {got}; write {' or '.join(_spellings(meant))}")
     for f in known.values():
         if f.name not in table and split_unit(f.name)[1] and not _has_default(f):
             raise UserError(f"{where}: missing key {' or '.join(_spellings(f.name))}")

@@ -25,6 +25,7 @@ UNITS: dict[str, tuple[str, float]] = {
     "w": ("w", 1.0),
     "j": ("j", 1.0),
     "pj": ("j", 1e-12),
+    "j_per_byte": ("j_per_byte", 1.0),
     "pj_per_byte": ("j_per_byte", 1e-12),
     "count": ("count", 1.0),
     "share": ("share", 1.0),

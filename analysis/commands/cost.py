@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hwmodel.cost import DTYPE_BITS, Cost, price, type_of
 from hwmodel.device import Device, load_device
-from hwmodel.errors import unknown
+from hwmodel.errors import UserError, unknown
 from hwmodel.memory import check_fits, training_bytes
 from hwmodel.models import model_named
 from hwmodel.networks import NetworkConfig, inference, plan_of
@@ -49,6 +49,9 @@ def gemm(
         library: A kernel library of the device; best takes the fastest.
         as_json: Print JSON.
     """
+    for size, value in (("rows", rows), ("inner", inner), ("cols", cols)):
+        if value < 1:
+            raise UserError(f"{size} = {value}: needs at least 1")
     where = load_device(device)
     used = _dtype(where, dtype)
     costs = {}

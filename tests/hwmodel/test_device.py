@@ -9,8 +9,29 @@ from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from hwmodel.units import UNITS, split_unit, to_si, units_like
 
-NAMES = """v100 a100-40gb-sxm a100-80gb-sxm a100-80gb-pcie h100-pcie h100-sxm h200 l40s rtx-3090 rtx-4070-super rtx-4090 b200
-mi210 mi300x tpu-v4 tpu-v5e systolic stc vegeta unstructured cpu""".split()
+NAMES = [
+    "v100",
+    "a100-40gb-sxm",
+    "a100-80gb-sxm",
+    "a100-80gb-pcie",
+    "h100-pcie",
+    "h100-sxm",
+    "h200",
+    "l40s",
+    "rtx-3090",
+    "rtx-4070-super",
+    "rtx-4090",
+    "b200",
+    "mi210",
+    "mi300x",
+    "tpu-v4",
+    "tpu-v5e",
+    "systolic",
+    "stc",
+    "vegeta",
+    "unstructured",
+    "cpu",
+]
 
 GOOD = """
 name = "mine"
@@ -46,7 +67,7 @@ def test_every_number_has_a_source_and_a_certainty(name):
         assert source.certainty in CERTAINTIES
 
 
-@pytest.mark.parametrize(("name", "lanes"), [("v100", 512), ("a100", 1024), ("h100-sxm", 2048), ("rtx-4090", 512)])
+@pytest.mark.parametrize(("name", "lanes"), [("v100", 512), ("a100", 1024), ("h100-sxm", 2048), ("rtx-4090", 256)])
 def test_half_precision_peaks_follow_from_cores_and_clock(name, lanes):
     device = load_device(name)
     derived = device.engine.cores_count * lanes * 2 * device.engine.clock_hz
@@ -90,12 +111,24 @@ def test_a_users_file_works_the_same_way(edited):
 
 BAD = [
     ("clock_mhz", "clock", "mine.toml: engine: clock has no unit; write clock_hz or clock_mhz or clock_ghz"),
-    ("bandwidth_gb_per_s", "bandwidth_gb", "memory: bandwidth_gb_bytes? has"),
+    (
+        "bandwidth_gb_per_s",
+        "bandwidth_gb",
+        "memory: bandwidth is given in bytes; write bandwidth_bytes_per_s or bandwidth_gb_per_s",
+    ),
     ("value = 1000", "value = -1000", "engine.clock_mhz = -1000: a negative number"),
-    ("clock_mhz = { value = 1000, source = \"x\", certainty = \"assumed\" }\n", "", "engine: missing key clock_hz or clock_mhz"),
-    ("clock_mhz = { value = 1000, source = \"x\", certainty = \"assumed\" }", "clock_mhz = 1000", r"write \{ value = 1000, source"),
+    (
+        'clock_mhz = { value = 1000, source = "x", certainty = "assumed" }\n',
+        "",
+        "engine: missing key clock_hz or clock_mhz",
+    ),
+    (
+        'clock_mhz = { value = 1000, source = "x", certainty = "assumed" }',
+        "clock_mhz = 1000",
+        r"write \{ value = 1000, source",
+    ),
     ('family = "gpu"', 'family = "gpus"', "did you mean gpu"),
-    ("cores_count", "core_count", "core_count"),
+    ("cores_count", "core_count", "did you mean cores_count"),
     ('certainty = "assumed" }\n[engine]', 'certainty = "sure" }\n[engine]', "sure"),
     ("[memory]", "[memory", "not valid TOML"),
 ]
@@ -103,7 +136,7 @@ BAD = [
 
 @pytest.mark.parametrize(("old", "new", "said"), BAD)
 def test_a_wrong_file_names_the_key_and_the_unit(edited, old, new, said):
-    with pytest.raises(UserError, match=said.replace("bandwidth_gb_bytes?", "bandwidth")) as caught:
+    with pytest.raises(UserError, match=said) as caught:
         load_device(edited(old, new))
     assert "mine.toml" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -81,7 +81,9 @@ def test_break_even_is_where_every_larger_size_gains():
 
 def test_two_of_four_pays_from_some_batch_on_and_unstructured_patterns_need_low_density():
     device = load_device("a100")
-    rows = break_even(lambda r: gain(device, Pattern(2, 4), broadcast(r, 4096, 4096), dtype="fp16"), [2**i for i in range(16)])
+    rows = break_even(
+        lambda r: gain(device, Pattern(2, 4), broadcast(r, 4096, 4096), dtype="fp16"), [2**i for i in range(16)]
+    )
     assert 64 < rows < 16384
     big = broadcast(16384, 8192, 8192)
     assert densest_that_pays(device, [Pattern(4, 8), Pattern(2, 4), Pattern(1, 4)], big, dtype="fp16") == Pattern(2, 4)

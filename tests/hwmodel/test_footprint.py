@@ -91,7 +91,9 @@ def test_no_layout_is_below_the_values_and_none_of_positions_below_the_code(rows
 @given(st.integers(1, 30), st.integers(1, 30), st.sampled_from([8, 16, 32]), st.integers(1, 8))
 def test_a_pattern_that_keeps_all_is_stored_dense(rows, cols, bits, m):
     dense = matrix_bytes(rows, cols, DENSE, bits, "dense")
-    assert all(matrix_bytes(rows, cols, Pattern(m, m), bits, x) == dense for x in ("index", "code", "vnm", "cusparselt"))
+    assert all(
+        matrix_bytes(rows, cols, Pattern(m, m), bits, x) == dense for x in ("index", "code", "vnm", "cusparselt")
+    )
 
 
 def test_other_structures():

@@ -38,6 +38,8 @@ def test_sparse_sites_add_masks_and_compressed_copies():
 
 
 def test_what_does_not_fit_says_by_how_much():
-    with pytest.raises(InfeasibleError, match=r"big needs 20\.0 GB on v100, which has 16\.0 GB: 4\.0 GB too much, most of it b"):
+    with pytest.raises(
+        InfeasibleError, match=r"big needs 20\.0 GB on v100, which has 16\.0 GB: 4\.0 GB too much, most of it b"
+    ):
         check_fits("big", {"a": int(5e9), "b": int(15e9)}, load_device("v100"))
     check_fits("small", {"a": 1}, load_device("v100"))

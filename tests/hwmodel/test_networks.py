@@ -39,7 +39,9 @@ CONFIGS = [
 ]
 configs = st.sampled_from(CONFIGS)
 STRUCTURES = (DENSE, Pattern(2, 4), Pattern(1, 8), FanIn(0.25), Unstructured(0.1))
-plans = st.sampled_from([SitePlan(fprop=f, dgrad=d, wgrad=w) for f in STRUCTURES for d in STRUCTURES for w in STRUCTURES])
+plans = st.sampled_from(
+    [SitePlan(fprop=f, dgrad=d, wgrad=w) for f in STRUCTURES for d in STRUCTURES for w in STRUCTURES]
+)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,9 @@ def test_training_takes_three_times_the_forward_products_less_the_first_input_gr
 def test_a_plan_changes_densities_and_never_shapes(config, plan, batch):
     sites = {site: plan for site, (_, d_in) in weights(config).items() if d_in % 8 == 0}
     dense, sparse = (train_step(config, batch, p, tokens=config.tokens) for p in (Plan(), Plan(sites)))
-    assert [(g.site, g.phase, g.dense_macs) for g in dense.gemms] == [(g.site, g.phase, g.dense_macs) for g in sparse.gemms]
+    assert [(g.site, g.phase, g.dense_macs) for g in dense.gemms] == [
+        (g.site, g.phase, g.dense_macs) for g in sparse.gemms
+    ]
     assert sparse.macs <= dense.macs
 
 
@@ -165,7 +169,7 @@ def test_a_run_is_the_sum_of_its_steps(config, patterns):
         (lambda: DecoderConfig(heads=4, kv_heads=3), "heads = 4 is not a multiple of kv_heads = 3"),
         (lambda: SwinV2Config(depths=(2, 2)), "one number of each a stage"),
         (lambda: inference(MLPConfig(), 0, tokens=1), "batch = 0"),
-        (lambda: plan_of(ViTConfig(), {"*.ffn.*": SitePlan()}), 'matches no site'),
+        (lambda: plan_of(ViTConfig(), {"*.ffn.*": SitePlan()}), "matches no site"),
         (lambda: model_named("vit-x"), "did you mean vit-"),
     ],
 )

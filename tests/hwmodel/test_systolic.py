@@ -43,7 +43,9 @@ def test_arrays_agree_with_numbers(m, n, k, array_rows, array_cols, dataflow):
 
 @given(sizes, sizes, sizes, st.integers(1, 64), st.integers(1, 64))
 def test_exchanging_the_operands_exchanges_the_stationary_one(m, n, k, array_rows, array_cols):
-    assert systolic_cycles(m, n, k, array_rows, array_cols, "ws") == systolic_cycles(n, m, k, array_rows, array_cols, "is")
+    assert systolic_cycles(m, n, k, array_rows, array_cols, "ws") == systolic_cycles(
+        n, m, k, array_rows, array_cols, "is"
+    )
 
 
 @given(sizes, sizes, sizes, st.integers(1, 64), st.sampled_from(DATAFLOWS))
@@ -85,7 +87,9 @@ def simulated(folder, dataflow, array):
         config.write(file)
     layers = "".join(f"layer{i},{m},{n},{k},\n" for i, (m, n, k) in enumerate(SHAPES))
     (folder / "topology.csv").write_text("Layer,M,N,K,\n" + layers)
-    (folder / "layout.csv").write_text("Layer,\n" + "".join(f"layer{i}," + "1," * 24 + "\n" for i in range(len(SHAPES))))
+    (folder / "layout.csv").write_text(
+        "Layer,\n" + "".join(f"layer{i}," + "1," * 24 + "\n" for i in range(len(SHAPES)))
+    )
     script = Path(__file__).parents[1] / "helpers" / "scalesim_cycles.py"
     command = [sys.executable, "-W", "ignore", script, folder]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -1,0 +1,81 @@
+"""The commands of the cost model: cost, validate, calibrate, devices."""
+
+import json
+from importlib.resources import files
+
+import pytest
+from nmsim_analysis.cli import run
+
+
+def answer(capsys, *tokens):
+    assert run([*tokens, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_cost_of_a_product_compares_a_pattern_with_dense(capsys):
+    made = answer(capsys, "cost", "gemm", "16384", "8192", "8192", "--pattern", "2:4")
+    assert made["device"] == "a100-80gb-sxm"
+    assert 1.5 < made["costs"]["2:4"]["gain"] < 2
+    assert made["costs"]["dense"]["library"] == "cuBLAS"
+
+
+def test_cost_of_a_model_and_of_its_training(capsys):
+    model = answer(capsys, "cost", "model", "vit-ti", "--pattern", "1:4", "--device", "vegeta")
+    assert model["costs"]["1:4"]["gain"] > 1
+    train = answer(capsys, "cost", "train", "vit-ti", "--steps", "10", "--batch", "2", "--device", "vegeta")
+    assert train["training_flops"]["forward_sparse"] > train["training_flops"]["forward_and_dgrad_sparse"]
+    assert train["memory_bytes"]["activations"] > 0
+
+
+def test_tables_for_people(capsys):
+    assert run(["cost", "gemm", "64", "64", "64", "--device", "cpu"]) == 0
+    assert "uncalibrated" in capsys.readouterr().out
+    assert run(["devices"]) == 0
+    assert run(["devices", "rtx-3090"]) == 0
+    assert run(["devices", "--fits"]) == 0
+    assert "cuSPARSELt" in capsys.readouterr().out
+    assert run(["validate"]) == 0
+
+
+def test_devices_as_data(capsys):
+    assert len(answer(capsys, "devices")) == 21
+    assert answer(capsys, "devices", "a100")["numbers"]["memory.capacity_gb"]["value"] == 80
+    assert "mac_cost" in answer(capsys, "devices", "--fits")["constants"]
+
+
+def test_validate_keeps_its_contract(capsys):
+    made = answer(capsys, "validate")
+    keys = {"device", "library", "op", "dtype", "split", "count", "mean", "median", "p90", "worst"}
+    assert all(set(group) == keys and group["split"] == "shipped" for group in made["groups"])
+    assert made["uncovered"] == []
+
+
+def test_calibrate_writes_a_file_of_constants(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hwmodel.validation.STARTS", 1)
+    source = (files("hwmodel") / "data" / "measured.csv").read_text().splitlines()
+    kept = [line for line in source if line.startswith(("#", "source")) or ",gelu," in line]
+    table = tmp_path / "gelu.csv"
+    table.write_text("\n".join(kept) + "\n")
+    assert run(["calibrate", str(table), "-o", str(tmp_path / "mine.toml")]) == 0
+    assert "PyTorch gelu" in (tmp_path / "mine.toml").read_text()
+    assert "median error" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (["cost", "gemm", "4", "4", "4", "--device", "a10"], "did you mean a100"),
+        (["cost", "gemm", "4", "4", "4", "--pattern", "4:2"], "needs 1 <= n <= m"),
+        (["cost", "gemm", "0", "4", "4"], "needs at least 1"),
+        (["cost", "model", "vit-z"], "did you mean vit-"),
+        (["cost", "model", "vit-b", "--sites", "*.ffn.*"], "matches no site"),
+        (["cost", "train", "vit-b", "--recipe", "srste"], "did you mean sr_ste"),
+        (["cost", "train", "llama-7b", "--steps", "3"], "GB too much"),
+        (["validate", "--measurements", "nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_a_users_mistake_gives_one_line_and_status_two(capsys, tokens, said):
+    assert run(tokens) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1

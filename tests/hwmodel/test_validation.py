@@ -1,0 +1,205 @@
+"""Predictions of measured kernels: errors in bounds, fits that find the truth, hold-outs, and wrong tables."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hwmodel.checks import check_sparseloop, check_systolic
+from hwmodel.device import load_device
+from hwmodel.errors import UserError
+from hwmodel.libraries import LIBRARIES, read_fits, shipped_fits, write_fits
+from hwmodel.measured import COLUMNS, read_measured
+from hwmodel.processor import BOUNDS
+from hwmodel.transfer import constants_of
+from hwmodel.validation import calibrate, errors, held_out, predict, report, split_covered
+
+SHIPPED = Path(str(files("hwmodel"))) / "data" / "measured.csv"
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return read_measured(SHIPPED)
+
+
+def table(path, **changes):
+    row = dict.fromkeys(COLUMNS, "") | {
+        "device": "A100 SXM 80GB",
+        "library": "cuBLAS",
+        "op": "gemm",
+        "m": "4096",
+        "n": "4096",
+        "k": "4096",
+        "density": "1",
+        "dtype": "fp16",
+        "quantity": "time",
+        "value": "0.6",
+        "unit": "ms",
+    }
+    frame = pd.DataFrame([row, row | changes])
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_shipped_rows_are_all_covered_and_carry_a_licence(shipped):
+    rows, uncovered = split_covered(shipped)
+    assert len(rows) == len(shipped) >= 400
+    assert uncovered.empty
+    header = "".join(line for line in SHIPPED.read_text().splitlines(keepends=True) if line.startswith("#"))
+    for name in ("venom", "LLMCompass", "Samoyeds", "pytorch"):
+        assert name in header
+
+
+def test_errors_on_the_shipped_rows_are_in_the_stated_bounds(shipped):
+    rows, _ = split_covered(shipped)
+    made = errors(rows, predict(rows, shipped_fits()), "shipped").set_index(["device", "library", "op"])
+    goal = made[[name in ("cuBLAS", "cuSPARSELt", "Spatha") for name in made.index.get_level_values("library")]]
+    assert (goal["median"] <= 5).all()
+    assert (goal["p90"] <= 15).all()
+    assert (made["median"] <= 10).all()
+
+
+def test_throughput_and_time_are_the_same_measurement(tmp_path):
+    fast = 2 * 4096**3 / 0.6e-3 / 1e12
+    rows = read_measured(table(tmp_path / "t.csv", value=str(fast), unit="TFLOPS dense-equivalent"))
+    assert rows.seconds.iloc[0] == pytest.approx(rows.seconds.iloc[1])
+
+
+def test_what_is_not_covered_says_why(tmp_path):
+    cases = {
+        "op": ("conv", "no model of the operation"),
+        "device": ("Abacus", "device not in the catalogue"),
+        "library": ("MyGEMM", "library not modelled"),
+        "dtype": ("fp8", "no peak rate"),
+        "k": ("", "size is missing"),
+        "unit": ("furlongs", "no time or rate"),
+    }
+    for name, (value, said) in cases.items():
+        rows, uncovered = split_covered(read_measured(table(tmp_path / "t.csv", **{name: value})))
+        assert len(rows) == 1
+        assert said in uncovered.reason.iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"m": "many"}, 'row 3, column m: "many" is not a number'), ({"value": "fast"}, "row 3, column value")],
+)
+def test_a_value_that_is_no_number_is_found(tmp_path, changes, said):
+    with pytest.raises(UserError, match=said):
+        read_measured(table(tmp_path / "t.csv", **changes))
+
+
+def test_a_missing_column_is_named(tmp_path):
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"source": ["x"]}).to_csv(path, index=False)
+    with pytest.raises(UserError, match="missing column device"):
+        read_measured(path)
+
+
+def test_an_uncovered_table_gives_an_empty_report(tmp_path):
+    path = tmp_path / "t.csv"
+    pd.DataFrame([dict.fromkeys(COLUMNS, "") | {"device": "Abacus", "op": "gemm"}]).to_csv(path, index=False)
+    rows, uncovered = split_covered(read_measured(path))
+    made = report(errors(rows, predict(rows, shipped_fits()), "shipped"), uncovered)
+    assert made["groups"] == []
+    assert made["uncovered"][0]["count"] == 1
+
+
+def grid(device, library, op, density):
+    """A table of shapes without times."""
+    shapes = [(m, n, k) for m in (256, 1024, 3072) for n in (512, 2048, 8192) for k in (256, 1024, 4096, 8192)]
+    frame = pd.DataFrame(shapes, columns=["m", "n", "k"], dtype=float)
+    names = {"device": device, "library": library, "op": op, "dtype": "fp16", "accumulate": "", "config": ""}
+    kernel = {
+        "library_name": library,
+        "device_name": load_device(device.lower().replace(" ", "-")).name,
+        "dtype_name": "fp16",
+    }
+    empty = {"v": np.nan, "pattern_n": np.nan, "pattern_m": np.nan, "sparse_operand": "a (m x k)"}
+    return frame.assign(density=density, source="made up", **names, **kernel, **empty)
+
+
+def synthetic():
+    """Tables of a dense and a 2:4 library on two devices, timed by the model itself with the shipped constants."""
+    parts = [grid(device, "cuBLAS", "gemm", 1.0) for device in ("RTX 3090", "A100 40GB")]
+    parts += [grid(device, "cuSPARSELt", "spmm", 0.5) for device in ("RTX 3090", "A100 40GB")]
+    rows = pd.concat(parts, ignore_index=True)
+    return rows.assign(seconds=predict(rows.assign(seconds=1.0), shipped_fits()))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Two searches a fit: the shipped constants took twelve."""
+    monkeypatch.setattr("hwmodel.validation.STARTS", 2)
+
+
+def test_a_fit_finds_the_constants_that_made_the_times(quick):
+    rows = synthetic()
+    fits = calibrate(rows)
+    made = errors(rows, predict(rows, fits), "shipped")
+    assert (made["median"] < 1).all()
+    for fit in fits:
+        truth = next(
+            f for f in shipped_fits() if (f.library, f.device, f.dtype) == (fit.library, fit.device, fit.dtype)
+        )
+        assert fit.constants["mac_cost"] == pytest.approx(truth.constants["mac_cost"], rel=0.15)
+
+
+@pytest.mark.slow
+def test_hold_outs_predict_what_they_did_not_see(quick):
+    made = held_out(synthetic())
+    assert set(made.split) == {"shape", "device"}  # one pattern a library: none can be left out
+    shapes = made[made.split == "shape"].set_index("device")["median"]
+    assert (shapes["RTX 3090"] < 1).all()
+    assert (shapes < 20).all()  # the host hides most of this A100's kernels
+    assert set(made[made.split == "device"].library) == {"cuSPARSELt"}
+
+
+def test_fits_survive_a_file(tmp_path):
+    write_fits(shipped_fits(), tmp_path / "fits.toml")
+    assert tuple(read_fits(tmp_path / "fits.toml")) == shipped_fits()
+
+
+def test_a_constant_outside_its_bounds_is_refused(tmp_path):
+    path = tmp_path / "fits.toml"
+    write_fits(shipped_fits(), path)
+    path.write_text(path.read_text().replace("mac_cost = ", "mac_cost = 9", 1))
+    with pytest.raises(UserError, match="mac_cost = 9"):
+        read_fits(path)
+
+
+def test_no_library_has_more_than_six_numbers_on_a_device_and_type():
+    assert all(library.numbers <= 6 for library in LIBRARIES.values())
+    for fit in shipped_fits():
+        assert set(fit.constants) <= set(BOUNDS)
+        assert set(fit.constants) <= set(LIBRARIES[fit.library].free) | {"host_s", "bandwidth_share"}
+
+
+def test_an_untimed_library_borrows_from_the_nearest_device():
+    known = constants_of(LIBRARIES["cuSPARSELt"], load_device("a100-80gb-sxm"), "fp16", shipped_fits())
+    assert known.basis == "carried over from a100-40gb-sxm"
+    dense = constants_of(LIBRARIES["cuBLAS"], load_device("a100-80gb-sxm"), "fp16", shipped_fits())
+    assert known.constants.launch_s == dense.constants.launch_s
+    assert constants_of(LIBRARIES["NM-SpMM"], load_device("rtx-4090"), "fp32", shipped_fits()).basis.endswith(
+        "rtx-3090"
+    )
+
+
+def test_published_schemas_are_checked(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "m,n,k,array_rows,array_cols,dataflow,cycles,overall_util_pct\n1,1,1,16,16,os,30,0\n1,1,2,8,8,os,16,0\n"
+    )
+    assert check_systolic(path) == {"count": 2, "differing": 1, "ok": False}
+    header = "design,m,k,n,weight_density,activation_density,cycles,energy_uJ\n"
+    path.write_text(
+        header + "STC,128,1152,1024,0.5,0.44,73728,173.42\nSTC,128,1152,1024,0.5,0.44,80000,173.42\nXYZ,1,1,1,1,1,1,1\n"
+    )
+    stc, other = check_sparseloop(path)
+    assert (stc["count"], stc["ok"]) == (2, False)
+    assert other["reason"] == "design not modelled"
+    path.write_text(header + "STC,128,1152,1024,half,0.44,73728,173.42\n")
+    with pytest.raises(UserError, match='row 2, column weight_density: "half"'):
+        check_sparseloop(path)
