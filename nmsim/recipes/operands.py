@@ -21,7 +21,7 @@ from nmsim.schedules import Constant, Every
 def transposable(pattern: Pattern, steps: int | None, *, dense: float = 0.0) -> Recipe:
     """`ste` with masks that obey n:m along both axes, so that the input gradient runs sparse too (arXiv 2102.08124).
 
-    The greedy choice keeps at most n of each m. Masks are chosen every 40 steps, as in the source's timings.
+    At most n of each m are kept, not always n. Masks are chosen every 40 steps, as in the source's timings.
     """
     structure = sparse_after(steps, dense, pattern)
     return Recipe(structure=structure, select=Transposable(), refresh=Every(40), view=Transposed())

@@ -56,12 +56,12 @@ class TopK(Select):
 
 @dataclass(frozen=True)
 class Transposable(Select):
-    """The greedy magnitude mask that keeps at most n of m along both axes (arXiv 2102.08124, section 4)."""
+    """The magnitude mask that keeps at most n of m along both axes (arXiv 2102.08124, section 4)."""
 
     both_axes: ClassVar[bool] = True
 
     def choose(self, sites: Sequence[Site]) -> list[Mask]:
-        """The greedy transposable mask of |w|."""
+        """The transposable mask of |w|."""
         return [self._mask(site) for site in sites]
 
     def _mask(self, site: Site) -> Mask:

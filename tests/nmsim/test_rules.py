@@ -279,3 +279,11 @@ def test_blocks_of_gradients_are_sampled_apart_and_alike_when_repeated() -> None
 def test_tokens_that_do_not_fill_groups_are_named() -> None:
     with pytest.raises(ValueError, match=r"block0: t=7 tokens .* m=2; choose a batch"):
         Sampler(Pattern(1, 2), "block0", 0, 0)(np.ones((7, 2), np.float32))
+
+
+@pytest.mark.parametrize("n", [1, 700, 1023])
+def test_a_whole_matrix_is_a_group_whose_ties_keep_the_lower_index(n: int) -> None:
+    scores = np.random.default_rng(0).integers(0, 5, (32, 32)).astype(np.float32)
+    order = sorted(range(1024), key=lambda i: (-scores.flat[i], i))[:n]
+    mask = best_mask(scores, Unstructured(n / 1024), 1)
+    assert np.flatnonzero(mask).tolist() == sorted(order)
