@@ -11,7 +11,9 @@ from hwmodel.workload import MaskStatistics
 from nmsim.kernels import select, transposable
 from nmsim.kernels.threads import split
 
+_EXACT, _REACH = 8, 4  # transposable masks are exact up to this m; beyond, cycles of about this many edges are tried
 _LANES = 64  # groups ranked side by side: a few vectors, and a tile of m = 32 fits the first-level cache
+_WIDEST_RANKED = 512  # ranking compares all pairs of a group; wider groups (a row, a whole matrix) are sorted
 
 
 def topk_mask(scores: Num[np.ndarray, "..."], pattern: Pattern, axis: int = -1) -> Bool[np.ndarray, "..."]:
@@ -23,16 +25,25 @@ def topk_mask(scores: Num[np.ndarray, "..."], pattern: Pattern, axis: int = -1) 
     scores = np.moveaxis(np.asarray(scores), axis, -1)
     _check_length(scores.shape[-1], pattern)
     _check_nan(scores)
-    groups = _known_to_numba(scores).reshape(-1, pattern.m)
-    mask = np.empty(groups.shape, bool)
+    groups = _known_to_numba(scores).reshape(scores.size // pattern.m, pattern.m)
+    mask = np.zeros(groups.shape, bool)
 
     def keep(lo: int, hi: int) -> None:
         tile = np.zeros((pattern.m, _LANES), groups.dtype)
         rank = np.zeros_like(tile, f"i{max(2, groups.itemsize)}")
         select.keep_highest(mask, groups, pattern.n, tile, rank, lo, hi)
 
-    split(keep, groups.shape[0], _LANES)
+    if pattern.m > _WIDEST_RANKED:
+        _keep_sorted(mask, groups, pattern.n)
+    else:
+        split(keep, groups.shape[0], _LANES)
     return np.ascontiguousarray(np.moveaxis(mask.reshape(scores.shape), -1, axis))
+
+
+def _keep_sorted(mask: np.ndarray, groups: np.ndarray, n: int) -> None:
+    """Set the n highest of each group, in O(m log m): the last of a stable sort of the groups read backwards."""
+    order = np.argsort(groups[:, ::-1], axis=-1, kind="stable")[:, groups.shape[1] - n :]
+    np.put_along_axis(mask[:, ::-1], order, values=True, axis=-1)
 
 
 def _known_to_numba(scores: np.ndarray) -> np.ndarray:
@@ -55,7 +66,8 @@ def _check_nan(scores: np.ndarray) -> None:
 def transposable_mask(scores: Num[np.ndarray, "rows cols"], pattern: Pattern) -> Bool[np.ndarray, "rows cols"]:
     """Keep at most n in every row and column of each m x m block, such that nothing can be added.
 
-    Scores are taken in falling order where row and column have room. Raises `UserError` as `topk_mask` does.
+    The sum of the kept scores is the largest there is up to m = 8; beyond, only short exchanges improve the greedy
+    choice, which docs/kernels.md measures. Scores are expected not to be negative. Raises `UserError` as `topk_mask`.
     """
     scores = np.ascontiguousarray(scores)
     for length in scores.shape:
@@ -63,7 +75,8 @@ def transposable_mask(scores: Num[np.ndarray, "rows cols"], pattern: Pattern) ->
     _check_nan(scores)
     mask = np.zeros(scores.shape, bool)
     known, (n, m) = _known_to_numba(scores), (pattern.n, pattern.m)
-    split(lambda lo, hi: transposable.greedy(mask, known, n, m, lo, hi), scores.shape[0] // m, 1)
+    reach = 2 * m + 1 if m <= _EXACT else _REACH
+    split(lambda lo, hi: transposable.choose(mask, known, n, m, reach, lo, hi), scores.shape[0] // m, 1)
     return mask
 
 
@@ -73,7 +86,7 @@ def mask_statistics(
     """What a cost model needs of a real mask: the weights it keeps, by row and column, and its short groups."""
     by_row, by_column = mask.sum(axis=1), mask.sum(axis=0)
     lines = np.moveaxis(mask, axis, -1)
-    groups = lines.reshape(lines.shape[0], -1, pattern.m).sum(axis=-1)
+    groups = lines.reshape(lines.shape[0], lines.shape[1] // pattern.m, pattern.m).sum(axis=-1)
     return MaskStatistics(
         site=site,
         rows=mask.shape[0],
