@@ -1,0 +1,97 @@
+"""What a run costs follows from the plans it followed, and a study's price from its file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from nmsim_analysis import estimate, pricing, probe, work
+from nmsim_analysis.environment import environment
+from nmsim_analysis.pricing import Job, Phase
+from nmsim_analysis.study import shipped
+
+from hwmodel.device import load_device
+from hwmodel.footprint import matrix_bytes
+from hwmodel.networks import ViTConfig, parameters, plan_of, weights
+from hwmodel.pattern import Pattern
+from hwmodel.workload import Plan, SitePlan
+
+NET = ViTConfig(image=(1, 40), patch=(1, 4), width=32)
+
+
+def job(*phases):
+    return Job(NET, 8, tuple(Phase(steps, plan) for steps, plan in phases))
+
+
+def sparse(pattern, **sites):
+    return plan_of(NET, {"*.mlp.*": SitePlan(fprop=pattern, **sites)})
+
+
+def test_a_dense_run_costs_the_same_under_every_account():
+    assert len(set(pricing.training_flops(job((10, Plan()))).values())) == 1
+
+
+def test_accounts_differ_by_what_the_backward_pass_may_skip():
+    flops = pricing.training_flops(job((10, sparse(Pattern(1, 8)))))
+    dense = pricing.training_flops(job((10, Plan())))["ran"]
+    assert flops["forward_and_dgrad_sparse"] < flops["forward_sparse"] == flops["ran"] < dense
+
+
+def test_half_of_a_step_is_dense_and_half_scales_with_inference():
+    found = job((10, sparse(Pattern(1, 8))))
+    ratio = sum(g.flops for g in found.inference().gemms) / sum(g.flops for g in job((1, Plan())).inference().gemms)
+    dense = pricing.training_flops(job((10, Plan())))["ran"]
+    assert pricing.training_flops(found)["half"] == pytest.approx(dense * (1 + ratio) / 2)
+
+
+def test_phases_add_and_the_last_decides_inference_and_bytes():
+    both = job((3, Plan()), (7, sparse(Pattern(1, 4))))
+    parts = [pricing.training_flops(job(phase))["ran"] for phase in ((3, Plan()), (7, sparse(Pattern(1, 4))))]
+    assert pricing.training_flops(both)["ran"] == pytest.approx(sum(parts))
+    shapes = {site: shape for site, shape in weights(NET).items() if ".mlp." in site}
+    kept = sum(matrix_bytes(*shape, Pattern(1, 4), 32, "index") for shape in shapes.values())
+    rest = parameters(NET) - sum(rows * cols for rows, cols in shapes.values())
+    assert both.stored_bytes() == 4 * rest + kept
+
+
+def test_layers_and_devices_are_tidy_rows():
+    found = job((1, sparse(Pattern(2, 4))))
+    layers = pricing.layer_rows(found).set_index("site")
+    assert layers.loc["block0.mlp.up", "structure"] == "2:4"
+    assert layers.loc["head", "structure"] == "dense"
+    rows = pricing.device_rows(found, [load_device("a100"), load_device("cpu")])
+    assert list(rows["what"]) == ["training", "inference"] * 2
+    assert (rows["time_s"] > 0).all()
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("recipe", ["dense", "sr_ste", "mdgf_exponential", "sdgf_stepwise", "sdgf_geometric"])
+def test_a_run_that_depends_on_no_data_follows_its_nominal_plans(recipe):
+    sites = [{"recipe": recipe, "pattern": "1:8", "sites": "*.mlp.*"}] if recipe != "dense" else []
+    config = {"data": {"name": "mnist1d"}, "model": {"kind": "vit", "patch": [1, 4]}, "steps": 12, "batch": 4}
+    run = work.build(work.Run, config | {"sparsity": sites}, "run")
+    assert work.job(run, work.train(run)) == work.planned(config | {"sparsity": sites})
+
+
+def test_a_study_costs_what_its_runs_cost_over_the_workers():
+    study = shipped("demo")
+    small = replace(study, task=(replace(study.task[0], grid=study.task[0].grid | {"recipe": ["dense", "ste"]}),))
+    one, two = (estimate.estimate(small, load_device("cpu"), workers) for workers in (1, 2))
+    assert list(one.table["runs"]) == [15]
+    assert one.hours == pytest.approx(2 * two.hours)
+    assert 0 < one.hours < 1
+
+
+def test_the_probe_measures_a_plausible_core():
+    device = probe.probe(0.05)
+    assert 1e9 < device.peaks["fp32"].dense_flops_per_s < 1e12
+    assert 1e8 < device.memory.bandwidth_bytes_per_s < 1e12
+    assert {s.certainty for s in device.sources.values() if "probe" in s.source} == {"measured"}
+
+
+def test_the_environment_is_json_and_names_what_decides_speed_and_bits():
+    found = json.loads(json.dumps(environment()))
+    assert found["packages"]["numba"]
+    assert found["cores"] >= 1
+    assert {"python", "cpu", "threads", "git_commit", "variables"} <= found.keys()
