@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from nmsim.rules.site import Site, Weight
 from nmsim.rules.weight import WeightRule
 
@@ -38,7 +36,7 @@ class Masked(GradientRule):
 
     def __call__(self, g: Weight, site: Site, weight: Sequence[WeightRule]) -> None:  # noqa: ARG002
         """Zero the gradient of pruned weights."""
-        np.copyto(g, 0, where=~site.mask)
+        g *= site.mask
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class SRSTE(GradientRule):
     def __call__(self, g: Weight, site: Site, weight: Sequence[WeightRule]) -> None:  # noqa: ARG002
         """Add the pull."""
         if not site.is_dense:
-            np.add(g, site.value * self.lam, out=g, where=~site.mask)
+            g += site.value * self.lam * ~site.mask
 
 
 @dataclass(frozen=True)

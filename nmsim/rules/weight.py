@@ -157,7 +157,7 @@ class Shrink(WeightRule):
         """Shrink the pruned masters."""
         keep = 1.0 if site.is_dense else self.keep(site.step)
         if keep == 0:
-            np.copyto(site.value, 0, where=~site.mask)
+            site.value *= site.mask
         elif keep != 1:
             np.multiply(site.value, keep, out=site.value, where=~site.mask)
 
