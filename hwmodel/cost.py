@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from hwmodel.device import Device
 from hwmodel.engines import Estimate, Product, abilities, estimate, price_pass
@@ -10,7 +12,7 @@ from hwmodel.errors import UserError, unknown
 from hwmodel.execution import Kind, execution, with_bits
 from hwmodel.libraries import LIBRARIES, Library
 from hwmodel.transfer import dense_name
-from hwmodel.workload import Elementwise, Gemm, Op, Workload
+from hwmodel.workload import Elementwise, Gemm, MaskStatistics, Op, Workload
 
 
 @dataclass(frozen=True)
@@ -69,30 +71,48 @@ DTYPE_BITS = {
     "int8": 8,
     "fp4": 4,
 }
+NO_MASKS: Mapping[str, MaskStatistics] = MappingProxyType({})
 PREFERRED = ("fp32", "fp16", "bf16", "int8", "fp8", "fp4")
 
 
-def price(workload: Workload, device: Device, *, library: str = "best", dtype: str = "auto") -> Cost:
+def price(
+    workload: Workload,
+    device: Device,
+    *,
+    library: str = "best",
+    dtype: str = "auto",
+    masks: Mapping[str, MaskStatistics] = NO_MASKS,
+) -> Cost:
     """What the workload costs on the device, operation by operation.
 
     `library` "best" takes the fastest of the device's libraries for each product. `dtype` "auto" takes the device's
     type of the operands' width; a named type prices the same operations with values of its width.
+    `masks` are statistics of a run's real masks by site, for engines that wait for the fullest row.
     Raises `UserError` for a library or type that the device doesn't have.
     """
     total = Cost()
     for op in workload:
-        total += price_op(op, device, library=library, dtype=dtype)
+        total += price_op(op, device, library=library, dtype=dtype, masks=masks)
     return total
 
 
-def price_op(op: Op, device: Device, *, library: str = "best", dtype: str = "auto") -> Cost:
+def price_op(
+    op: Op,
+    device: Device,
+    *,
+    library: str = "best",
+    dtype: str = "auto",
+    masks: Mapping[str, MaskStatistics] = NO_MASKS,
+) -> Cost:
     """What one operation costs on the device."""
     if isinstance(op, Elementwise):
         return _cost(price_pass(device, op))
     used = type_of(device, op.a.bits) if dtype == "auto" else dtype
     device.peak(used)
     gemm = with_bits(op, DTYPE_BITS[used])
-    estimates = [_estimate(gemm, device, used, kernel) for kernel in kernels(gemm, device, used, library)]
+    mask = masks.get(op.site)
+    imbalance = mask.kept_per_row_max / mask.kept_per_row_mean if mask and mask.kept else 0.0
+    estimates = [_estimate(gemm, device, used, kernel, imbalance) for kernel in kernels(gemm, device, used, library)]
     return _cost(min(estimates, key=lambda made: float(made.time.total)))
 
 
@@ -124,10 +144,12 @@ def libraries_of(device: Device) -> dict[str, Library]:
     return {name: lib for name, lib in LIBRARIES.items() if lib.platform == platform and lib.kind != "pass"}
 
 
-def _estimate(gemm: Gemm, device: Device, dtype: str, library: Library) -> Estimate:
+def _estimate(gemm: Gemm, device: Device, dtype: str, library: Library, imbalance: float) -> Estimate:
     made = execution(gemm, library.kind, abilities(device.engine, device, dtype))
     sizes = (made.lines, gemm.inner, made.others, gemm.repeat)
-    return estimate(device.engine, device, Product(*sizes, made.bytes, gemm.a.bits, made.choice), dtype, library)
+    return estimate(
+        device.engine, device, Product(*sizes, made.bytes, gemm.a.bits, made.choice, imbalance), dtype, library
+    )
 
 
 def type_of(device: Device, bits: int) -> str:

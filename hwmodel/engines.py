@@ -29,7 +29,10 @@ FUSED = ("bias",)
 
 
 class Product(NamedTuple):
-    """Sizes of a product, the bytes that it moves in all, the width of its values and how it runs."""
+    """Sizes of a product, the bytes that it moves in all, the width of its values and how it runs.
+
+    `imbalance` is the fullest over the mean row of a real mask; 0 stands for what is expected of a random one.
+    """
 
     lines: Any
     inner: Any
@@ -38,6 +41,7 @@ class Product(NamedTuple):
     bytes: Any
     bits: int
     choice: Choice
+    imbalance: float = 0.0
 
     @property
     def macs(self) -> Any:
@@ -94,7 +98,7 @@ def estimate(engine: Engine, device: Device, product: Product, dtype: str, libra
 def _(engine: Processor, device: Device, product: Product, dtype: str, library: Library) -> Estimate:
     peak = device.peak(dtype).dense_flops_per_s
     machine = Machine(engine.cores_count, peak, device.memory.bandwidth_bytes_per_s, device.memory.cache_bytes)
-    lines, inner, others, repeat, moved, _, choice = product
+    lines, inner, others, repeat, moved, _, choice, _ = product
     work = Work(lines, inner, others, repeat, choice.density, moved, float(library.reuse))
     constants = constants_of(library, device, dtype, shipped_fits()).constants
     time = product_seconds(work, library.tiles_of(dtype), machine, constants, loads_ahead=library.loads_ahead)
@@ -117,7 +121,7 @@ def _(engine: SystolicArray, device: Device, product: Product, dtype: str, libra
 @estimate.register
 def _(engine: MatrixEngine, device: Device, product: Product, dtype: str, library: Library) -> Estimate:  # noqa: ARG001 (one signature)
     density = product.choice.density
-    imbalance = expected_imbalance(product.inner, density, engine.lanes_count)
+    imbalance = product.imbalance or expected_imbalance(product.inner, density, engine.lanes_count)
     tile = (engine.tile_rows_count, engine.tile_cols_count)
     shape = (product.lines, product.inner, product.others, product.repeat)
     cycles = engine_cycles(shape, density, tile, engine.rate_macs_per_cycle, imbalance)

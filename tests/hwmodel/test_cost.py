@@ -15,7 +15,7 @@ from hwmodel.libraries import LIBRARIES, shipped_fits
 from hwmodel.networks import ViTConfig, inference, plan_of, train_step
 from hwmodel.pattern import DENSE, FanIn, Pattern, Unstructured
 from hwmodel.transfer import constants_of
-from hwmodel.workload import Elementwise, Gemm, Operand, SitePlan, Workload
+from hwmodel.workload import Elementwise, Gemm, MaskStatistics, Operand, SitePlan, Workload
 
 DEVICES = shipped_devices()
 PROCESSORS = [device for device in DEVICES if device.family in ("gpu", "cpu")]
@@ -199,3 +199,14 @@ def test_an_accelerator_has_no_choice_of_kernels():
 def test_a_width_that_a_device_lacks_is_said():
     with pytest.raises(UserError, match="no 16-bit type"):
         price(Workload((product(4, 4, 4),)), load_device("cpu"))
+
+
+def test_an_engine_that_skips_zeros_waits_for_the_fullest_row_of_a_real_mask():
+    shipped, gemm = load_device("unstructured"), product(16384, 1024, 1024, Unstructured(0.1))
+    device = replace(shipped, memory=replace(shipped.memory, bandwidth_bytes_per_s=1e13))  # so that it computes, not waits
+    even, uneven = (
+        MaskStatistics("site", 1024, 1024, Unstructured(0.1), 104857, fullest, 102.4, 200, 0) for fullest in (103, 205)
+    )
+    times = [cost(gemm, device, masks={"site": mask}).seconds for mask in (even, uneven)]
+    assert times[0] < cost(gemm, device).seconds < times[1]
+    assert times[1] == pytest.approx(2 * times[0], rel=0.02)
