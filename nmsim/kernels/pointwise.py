@@ -43,7 +43,7 @@ def _exp32(x):
 
 @njit
 def gelu(a, bias, y):
-    """y = gelu(a + bias) and a = the derivative there, for a [t, d].
+    """Put the GELU of a + bias into y and the derivative there into a, for a [t, d].
 
     gelu(x) = x * sigmoid(2 u) with u = sqrt(2 / pi) * (x + 0.044715 x ** 3), arXiv 1606.08415, section 2.
     """

@@ -25,7 +25,7 @@ def _highest(row, count):
 
 @njit
 def softmax(scores, limits, heads, scale, causal):
-    """Rows of scores [batch * heads, queries, keys] become softmax(scale * row) over the keys that they may see.
+    """Turn rows of scores [batch * heads, queries, keys] into the softmax of scale * row over the keys they may see.
 
     Sequence b sees its first limits[b] keys, and a query i of a causal product only keys 0 to i; the others get 0.
     """

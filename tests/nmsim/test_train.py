@@ -193,7 +193,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("message", "change"), WRONG.items(), ids=WRONG)
 def test_a_wrong_run_is_named_in_one_line(message, change):
-    with pytest.raises(UserError, match="^test: ") as caught:
+    with pytest.raises(UserError, match=r"^test: ") as caught:
         run(**change)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)

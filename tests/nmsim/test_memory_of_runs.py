@@ -1,0 +1,44 @@
+"""The memory that a training step really takes, beside the cost model's prediction."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from hwmodel.memory import training_bytes
+from hwmodel.networks import ViTConfig
+from hwmodel.workload import Plan
+
+MINIMAL = {"width": 16, "depth": 1, "batch": 1}
+STEPS = """
+import resource, sys
+from hwmodel.networks import ViTConfig
+from nmsim_analysis.train_steps import Case, OwnStep, recipe
+
+width, depth, batch = map(int, sys.argv[1:])
+case = Case("", ViTConfig(width=width, depth=depth, image=(28, 28), patch=(4, 4)), batch)
+own, lesson = OwnStep(case, 1, recipe("dense")), case.lesson(0)
+for _ in range(2):
+    own.step(lesson)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def peak_bytes(width, depth, batch):
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS, str(width), str(depth), str(batch)], check=True, capture_output=True, text=True
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.compiled
+@pytest.mark.parametrize(("width", "depth", "batch"), [(256, 12, 64), (1024, 6, 8)], ids=["activations", "weights"])
+def test_the_prediction_is_within_a_tenth_of_the_peak(width, depth, batch):
+    config = ViTConfig(width=width, depth=depth, image=(28, 28), patch=(4, 4))
+    predicted = sum(training_bytes(config, batch, Plan(), tokens=config.tokens).values())
+    assert predicted > 512e6
+    measured = peak_bytes(width, depth, batch) - peak_bytes(**MINIMAL)
+    assert measured == pytest.approx(predicted, rel=0.1)
