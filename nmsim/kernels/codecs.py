@@ -104,6 +104,13 @@ def unpack_positions(stream, n, m, width, groups, mask):
 
 
 @njit
+def keep(target, source, kept):
+    """target = source where kept, else 0; all flat."""
+    for i in range(source.size):
+        target[i] = source[i] if kept[i] else 0
+
+
+@njit
 def loss_sums(w, pruned, sums):
     """Add the sums of |pruned|, |w|, (w - pruned)^2 and w^2 to `sums`, in float64, where no float32 overflows."""
     kept, total, lost, square = 0.0, 0.0, 0.0, 0.0
@@ -141,4 +148,7 @@ def _popcount(word):
     word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
     word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
     word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+    word += word >> np.uint64(8)
+    word += word >> np.uint64(16)
+    word += word >> np.uint64(32)
+    return np.int64(word & np.uint64(0x7F))

@@ -62,6 +62,7 @@ def final_values(recipe: Recipe, steps: int = 16) -> list[np.ndarray]:
     return [param.value for param in trial.params]
 
 
+@pytest.mark.compiled
 def test_any_two_recipes_have_different_trajectories() -> None:
     # The shares of the phases are given where two defaults would make two recipes alike in a run this short.
     runs = {name: final_values(made(name, steps=16, **OFTEN.get(name, {}))) for name in REGISTRY}

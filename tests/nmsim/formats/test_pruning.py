@@ -172,6 +172,7 @@ with Reader(path) as source:
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_a_file_is_pruned_in_a_quarter_of_its_size(tmp_path):
     """One 512 MiB tensor of mostly holes in 128 MiB of address space; 8 GiB in 2 GiB is the same ratio."""
     shape = (1 << 14, 1 << 14)
