@@ -88,6 +88,7 @@ def test_magnitudes_as_integers_order_as_values_do(dtype):
     )
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(("value", "place"), [(np.nan, "row 5, group 3"), (np.inf, "row 5, group 3")])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_weight_that_is_not_finite_is_named_and_nothing_is_written(value, place, axis, tmp_path):
