@@ -71,6 +71,8 @@ def fprop(
     """Forward product of a linear layer, y = x @ w.T + bias."""
     w = _runnable(w)
     _check_inner(site, "x", x.shape[1], "d_in", w.shape[1])
+    if bias is not None:
+        _check_inner(site, "bias", bias.size, "d_out", w.shape[0])
     if isinstance(w, NMMatrix):
         y = _compressed(x, w, bias, reduced=1)
     else:
@@ -98,6 +100,9 @@ def wgrad(
     With `like`, only at its kept positions, as an `NMMatrix` with the same indices.
     """
     _check_inner(site, "dy", dy.shape[0], "tokens of x", x.shape[0])
+    if like is not None:
+        _check_inner(site, "dy", dy.shape[1], "d_out", like.shape[0])
+        _check_inner(site, "x", x.shape[1], "d_in", like.shape[1])
     dw: Weight
     if like is None:
         dw = dy.T @ x
@@ -135,7 +140,7 @@ def _stacked(array: np.ndarray) -> Operand:
 def _check_inner(site: str, name: str, got: int, what: str, expected: int) -> None:
     if got != expected:
         raise UserError(
-            f"{site or 'product'}: {name} has {got}, {what} is {expected}; they are summed over and must agree"
+            f"{site or 'product'}: {name} has {got}, {what} is {expected}; they must agree"
         )
 
 

@@ -53,13 +53,17 @@ def scores(pattern: Pattern) -> st.SearchStrategy[np.ndarray]:
     return st.builds(draw, st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**32), st.integers(1, 50))
 
 
-@st.composite
-def problems(draw: Callable[..., Any], *, axes: tuple[int, ...] = (1,), special: bool = False) -> Problem:
+def problems(*, axes: tuple[int, ...] = (1,), special: bool = False) -> st.SearchStrategy[Problem]:
     """Products of any shape, pattern, type and memory order; a share of the groups keeps fewer than n.
 
     With `special`, weights and activations hold signed zeros, infinities, NaN and denormals.
     """
-    pattern, axis = draw(patterns()), draw(st.sampled_from(axes))
+    return _problems(st.sampled_from(axes), special=special)
+
+
+@st.composite
+def _problems(draw: Callable[..., Any], axes: st.SearchStrategy[int], *, special: bool) -> Problem:
+    pattern, axis = draw(patterns()), draw(axes)
     length, lines = draw(st.integers(1, 4)) * pattern.m, draw(st.integers(1, 40))
     t = draw(st.sampled_from((0, 1, 2, 7, 16, 17, 33, 70)))
     dtype = draw(st.sampled_from((np.float32, np.float64)))
@@ -77,7 +81,7 @@ def _drawn_mask(rng: np.random.Generator, lines: int, length: int, pattern: Patt
     return kept.reshape(lines, length)
 
 
-def _numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: type, *, special: bool) -> np.ndarray:
+def _numbers(rng: np.random.Generator, shape: tuple[int, int], dtype: type, *, special: bool) -> np.ndarray:
     numbers = rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4, shape)
     if special:
         odd = rng.random(shape) < 0.05
