@@ -77,7 +77,9 @@ def export(
         else:
             codec = CODECS[format_name]
             choices = _choices(weights, codec, pattern, matrices(weights, include, exclude), axis)
-            report = encode_file(weights, out, codec, choices, stack.enter_context(progress("encoding", 2 * weights.nbytes)))
+            report = encode_file(
+                weights, out, codec, choices, stack.enter_context(progress("encoding", 2 * weights.nbytes))
+            )
     _tell(file, out, format_name, report, as_json)
 
 

@@ -203,7 +203,9 @@ def test_a_width_that_a_device_lacks_is_said():
 
 def test_an_engine_that_skips_zeros_waits_for_the_fullest_row_of_a_real_mask():
     shipped, gemm = load_device("unstructured"), product(16384, 1024, 1024, Unstructured(0.1))
-    device = replace(shipped, memory=replace(shipped.memory, bandwidth_bytes_per_s=1e13))  # so that it computes, not waits
+    device = replace(
+        shipped, memory=replace(shipped.memory, bandwidth_bytes_per_s=1e13)
+    )  # so that it computes, not waits
     even, uneven = (
         MaskStatistics("site", 1024, 1024, Unstructured(0.1), 104857, fullest, 102.4, 200, 0) for fullest in (103, 205)
     )
