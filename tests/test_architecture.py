@@ -51,6 +51,7 @@ MAY_IMPORT = {
         "hwmodel", "nmsim", "pandas", "scipy", "rich", "cyclopts", "platformdirs", "filelock", "tomli_w", "threadpoolctl",
         "numba", "llvmlite", "ml_dtypes", "sacrebleu", "torch", "onnx", "distributed", "dask", "submitit", "optuna",
     },
+    "nmsim_analysis.plots_kernels": {"nmsim_analysis", "pandas", "matplotlib"},
     "nmsim_analysis.plots": {"hwmodel", "nmsim", "nmsim_analysis", "pandas", "scipy", "matplotlib"},
 }  # fmt: skip
 

@@ -278,3 +278,23 @@ def window_products(typing, out, x, start, stride, values, index, first, windows
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def multiply_add_chains(typing, out, turns, chains, width):
+    """`turns` fused multiply-adds in each of `chains` independent registers, and nothing else; their sum to `out`."""
+    signature = _signature(out, turns, chains, width)
+    count, lanes = chains.literal_value, width.literal_value
+
+    def codegen(context, builder, sig, args):
+        code = _Code(context, builder, sig.args[0].dtype, lanes)
+        out_at = code.data(sig.args[0], args[0])
+        factor = code.splat(builder.load(out_at))
+        _, carried, finish = _loop(builder, args[1], [code.load(code.at(out_at, INT64(0)), aligned=True)] * count)
+        values = [code.fma(factor, value, factor) for value in carried]
+        finish(values)
+        for i, value in enumerate(values):
+            code.store(value, code.at(out_at, INT64(i * lanes)), aligned=True)
+        return context.get_dummy_value()
+
+    return signature, codegen

@@ -1,0 +1,159 @@
+"""Timing of compressed products and of their peers, in one process and in turn, so that all see the same machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import threadpoolctl
+
+from hwmodel.pattern import DENSE, Pattern
+from nmsim.compressed import NMMatrix, compress, decompress
+from nmsim.gemm import dgrad, fprop, wgrad
+from nmsim.kernels.threads import threads
+from nmsim.masks import topk_mask
+
+Call = Callable[[], object]
+Shape = tuple[int, int, int]
+
+SPIN_SECONDS = 0.05
+"""OpenBLAS and MKL threads spin for a while after a product; whoever comes next waits that long, untimed."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One product to be timed: an `op` of a layer of `shape` (t, d_in, d_out) with a weight of `pattern`."""
+
+    shape: Shape
+    pattern: Pattern
+    op: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The arrays of one layer, dense and compressed."""
+
+    x: np.ndarray
+    dy: np.ndarray
+    w: np.ndarray
+    mask: np.ndarray
+    pattern: Pattern
+
+    @classmethod
+    def drawn(cls, shape: Shape, pattern: Pattern) -> Layer:
+        """Normal activations, gradients and weights; the mask keeps the largest weights."""
+        rng, (t, d_in, d_out) = np.random.default_rng(0), shape
+        x, dy, w = (rng.standard_normal(s, dtype=np.float32) for s in ((t, d_in), (t, d_out), (d_out, d_in)))
+        return cls(x, dy, w, topk_mask(np.abs(w), pattern), pattern)
+
+    def compressed(self) -> NMMatrix:
+        """A fresh matrix, without derived layouts."""
+        return compress(self.w, self.mask, self.pattern)
+
+    def ours(self, op: str, c: NMMatrix) -> Call:
+        """Our product."""
+        if op == "refresh":
+            return self._refresh
+        calls = {
+            "fprop": lambda: fprop(self.x, c),
+            "dgrad": lambda: dgrad(self.dy, c),
+            "wgrad": lambda: wgrad(self.dy, self.x, like=c),
+        }
+        return calls[op]
+
+    def _refresh(self) -> None:
+        """Choose the mask, compress, and build every derived layout, on two tokens."""
+        c = compress(self.w, topk_mask(np.abs(self.w), self.pattern), self.pattern)
+        few = 17  # beyond the few-token layout, so that the layouts of training are built
+        fprop(self.x[:few], c)
+        dgrad(self.dy[:few], c)
+
+    def peers(self, op: str) -> dict[str, Call]:
+        """Dense and sparse products of others that compute the same."""
+        if op == "refresh":
+            return {"numpy": lambda: (self.x @ self.w.T, self.dy @ self.w, self.dy.T @ self.x)}
+        calls = {
+            "fprop": lambda: self.x @ self.w.T,
+            "dgrad": lambda: self.dy @ self.w,
+            "wgrad": lambda: self.dy.T @ self.x,
+        }
+        found: dict[str, Call] = {"numpy": calls[op]}
+        if op == "fprop":
+            csr = scipy.sparse.csr_array(decompress(self.compressed()))
+            found["scipy csr"] = lambda: (csr @ self.x.T).T
+            found |= _torch_peers(self)
+        return found
+
+
+def _torch_peers(layer: Layer) -> dict[str, Call]:
+    """PyTorch's dense and CSR products, where it is installed."""
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    import torch  # noqa: PLC0415 - an extra
+
+    x, w = torch.from_numpy(layer.x), torch.from_numpy(layer.w)
+    csr = torch.from_numpy(decompress(layer.compressed())).to_sparse_csr()
+    return {"torch": lambda: torch.nn.functional.linear(x, w), "torch csr": lambda: (csr @ x.T).T}
+
+
+def measure(case: Case, rounds: int, peak: float) -> Iterator[dict[str, Any]]:
+    """A row for us and for each peer: first call, median of `rounds`, ratio over NumPy, share of peak."""
+    layer = Layer.drawn(case.shape, case.pattern)
+    with threadpoolctl.threadpool_limits(case.threads), threads(case.threads):
+        layer.ours(case.op, layer.compressed())()  # compiled now, so that the first call below builds layouts alone
+        contenders = {"nmsim": layer.ours(case.op, layer.compressed()), **layer.peers(case.op)}
+        if case.op == "fprop" and not case.pattern.is_dense:
+            whole = Layer.drawn(case.shape, DENSE)
+            contenders["nmsim at n = m"] = whole.ours("fprop", whole.compressed())
+        first = {name: _seconds(call) for name, call in contenders.items()}
+        taken: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(rounds):
+            for name, call in contenders.items():
+                time.sleep(SPIN_SECONDS)
+                taken[name].append(_seconds(call))
+    numpy = median(taken["numpy"])
+    for name, times in taken.items():
+        yield _row(case, name, peak, {"first": first[name], "median": median(times), "numpy": numpy})
+
+
+def _seconds(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _row(case: Case, name: str, peak: float, seconds: dict[str, float]) -> dict[str, Any]:
+    t, d_in, d_out = case.shape
+    sparse = name == "nmsim" or "csr" in name
+    flops = 2 * t * d_in * d_out * (case.pattern.density if sparse else 1.0)
+    rate = float("nan") if case.op == "refresh" else flops / seconds["median"]
+    return {
+        "t": t,
+        "d_in": d_in,
+        "d_out": d_out,
+        "pattern": str(case.pattern),
+        "op": case.op,
+        "threads": case.threads,
+        "contender": name,
+        "first_ms": 1e3 * seconds["first"],
+        "median_ms": 1e3 * seconds["median"],
+        "first_ratio": seconds["numpy"] / seconds["first"],
+        "ratio": seconds["numpy"] / seconds["median"],
+        "gflops_per_s": rate / 1e9,
+        "share_of_peak_percent": 100 * rate / (peak * case.threads),
+        "flops_per_byte": flops / _bytes(case, layer_density=case.pattern.density if sparse else 1.0),
+    }
+
+
+def _bytes(case: Case, *, layer_density: float) -> float:
+    """Bytes that must move at least: both activations once, and the weight as it is stored (4 + 1 bytes a kept one)."""
+    t, d_in, d_out = case.shape
+    weight = d_in * d_out * (4 if layer_density == 1 else 5 * layer_density)
+    return 4 * t * (d_in + d_out) + weight
