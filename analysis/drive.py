@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,10 +43,14 @@ def run_study(study: Study, out: Path, engine: Engine, title: str) -> tuple[pd.D
 
 
 def compile_kernels(grid: Sequence[Cell]) -> None:
-    """Compile, into the cache on disk, what the runs of `grid` need: two steps of each model at each pattern."""
+    """Compile, into the cache on disk, what the runs of `grid` need: two steps of each model at each pattern.
+
+    A run that diverges in them is left to say so itself.
+    """
     kinds = {(str(cell.run["data"]), str(cell.run["model"]), cell.labels["pattern"]): cell for cell in grid}
     for cell in kinds.values():
-        warm_up(cell.run)
+        with suppress(ArithmeticError):
+            warm_up(cell.run)
 
 
 def run_one(config: dict[str, object], where: str, out: Path) -> Outcome:
