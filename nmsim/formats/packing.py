@@ -52,18 +52,18 @@ def unpack(mask: Bits, cols: int) -> Bool[np.ndarray, "rows cols"]:
 def kept_values(w: Weights, mask: Bits) -> Shaped[np.ndarray, " kept"]:
     """The weights that `mask` keeps, row by row."""
     values = np.empty(int(np.bitwise_count(mask).sum(dtype=np.int64)), bits(w).dtype)
-    codecs.gather(_read_only(bits(w)), _read_only(mask), values)
+    codecs.gather(read_only(bits(w)), read_only(mask), values)
     return values.view(w.dtype)
 
 
 def spread(values: Shaped[np.ndarray, " kept"], mask: Bits, cols: int) -> Weights:
     """A matrix of `cols` columns with `values` where `mask` keeps and +0.0 elsewhere."""
     w = np.zeros((len(mask), cols), bits(values).dtype)
-    codecs.scatter(_read_only(bits(values)), _read_only(mask), w)
+    codecs.scatter(read_only(bits(values)), read_only(mask), w)
     return w.view(values.dtype)
 
 
-def _read_only(array: np.ndarray) -> np.ndarray:
+def read_only(array: np.ndarray) -> np.ndarray:
     """A view that can't be written: one signature, so one compilation, for mapped and for ordinary arrays."""
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False

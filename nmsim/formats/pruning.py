@@ -12,7 +12,7 @@ import numpy as np
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from nmsim.formats.dtypes import bits, is_weight, largest, magnitude, to_float32
-from nmsim.formats.packing import Weights
+from nmsim.formats.packing import Weights, read_only
 from nmsim.formats.rewrite import copy_tensor, rewrite
 from nmsim.formats.tensors import Sink, Source, TensorSpec, blocks
 from nmsim.kernels import codecs
@@ -43,7 +43,9 @@ class Pruned:
 def by_magnitude(name: str, w: Weights, pattern: Pattern) -> Weights:  # noqa: ARG001 - other methods look up the name
     """Keep the n largest |w| of every m, bit for bit; equal ones keep the lower index."""
     kept = topk_mask(magnitude(w), pattern)
-    return np.where(kept, bits(w), bits(w).dtype.type(0)).view(w.dtype)
+    pruned = np.empty(w.size, bits(w).dtype)
+    codecs.keep(pruned, read_only(bits(w)).reshape(-1), read_only(kept).reshape(-1))
+    return pruned.view(w.dtype).reshape(w.shape)
 
 
 def misfit(spec: TensorSpec, pattern: Pattern, axis: int) -> str:
@@ -81,31 +83,26 @@ def _prune_tensor(source: Source, name: str, choice: Choice, writer: Sink) -> Pr
     spec, sums = source.specs[name], np.zeros(4)
     for start, stop in blocks(spec, multiple=choice.pattern.m if choice.axis == 0 else 1):
         w = source.rows(name, start, stop)
-        _check_finite(w, name, start, choice)
         lines = np.ascontiguousarray(w.T) if choice.axis == 0 else w
         pruned = choice.method(name, lines, choice.pattern)
         codecs.loss_sums(_flat(lines), _flat(pruned), sums)
+        if not math.isfinite(sums[-1]):
+            raise _not_finite(w, name, start, choice)
         writer.put(name, pruned.T if choice.axis == 0 else pruned, start)
     kept, total, lost, squares = sums
     return Pruned(name, choice.pattern, _share(kept, total), math.sqrt(_share(lost, squares)))
 
 
 def _flat(values: np.ndarray) -> np.ndarray:
-    flat = to_float32(values).reshape(-1)
-    flat.flags.writeable = False
-    return flat
+    return read_only(to_float32(values)).reshape(-1)
 
 
 def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-def _check_finite(w: np.ndarray, name: str, start: int, choice: Choice) -> None:
-    wrong = magnitude(w) > largest(w.dtype)
-    if wrong.any():
-        place = np.argwhere(wrong)[0] + np.array([start, 0])
-        group = place[choice.axis] // choice.pattern.m
-        line = place[1 - choice.axis]
-        raise UserError(
-            f"{name}: row {line}, group {group}: weight {place.tolist()} is not finite; repair the file first"
-        )
+def _not_finite(w: np.ndarray, name: str, start: int, choice: Choice) -> UserError:
+    """The error that names the first weight of a block from row `start` on that is not finite."""
+    place = np.argwhere(magnitude(w) > largest(w.dtype))[0] + np.array([start, 0])
+    line, group = place[1 - choice.axis], place[choice.axis] // choice.pattern.m
+    return UserError(f"{name}: row {line}, group {group}: weight {place.tolist()} is not finite; repair the file first")

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 1 << 20  # what is made of a block stays in the caches
 
 
 @dataclass(frozen=True)
