@@ -1,0 +1,55 @@
+"""Quality of a model: what counts, and the scores of decoded sequences."""
+
+from __future__ import annotations
+
+import naive_layers
+import numpy as np
+import pytest
+
+from hwmodel.networks import EncoderDecoderConfig
+from nmsim import evaluate as evaluation
+from nmsim.data.dataset import BEGIN, END, PAD, DataSet, Manifest, Pairs, pad
+from nmsim.models.build import build_model
+
+SYMBOLS = ("<pad>", "<begin>", "<end>", *"abcdefg")
+TARGETS = [[BEGIN, 3, 4, 5, 6, 7, 8, END], [BEGIN, 9, 8, 7, 6, 5, END]]
+
+
+def pairs():
+    source = pad([[3, 4, END], [5, END]], np.uint16)
+    return Pairs(source, pad(TARGETS, np.uint16))
+
+
+def case(symbols=SYMBOLS):
+    split = pairs()
+    data = DataSet("pairs", split, split, split, symbols, Manifest("", "", "", "", "", ""))
+    config = EncoderDecoderConfig(vocab=10, context=8, width=8, depth=1, heads=2)
+    return build_model(config, np.random.default_rng(0), np.float64), data
+
+
+def test_padding_counts_for_nothing():
+    model, data = case()
+    source, read, said = data.test.take(np.arange(2))
+    labels = np.where(said == PAD, -1, said).ravel()
+    logits = model.forward(source, read)
+    expected = naive_layers.cross_entropy(logits, labels, labels, 1.0, 0.0) / (labels >= 0).sum()
+    found = evaluation.evaluate(model, data.test)
+    assert found.loss == pytest.approx(expected, rel=1e-9)
+    assert found.accuracy == pytest.approx(100 * np.mean((logits.argmax(axis=1) == labels)[labels >= 0]))
+
+
+def test_perfect_sequences_score_a_hundred_and_others_less(monkeypatch):
+    model, data = case((*SYMBOLS[:3], *(letter * 2 for letter in SYMBOLS[3:])))
+    answers = pad([target[1:] for target in TARGETS], np.int64)
+    monkeypatch.setattr(evaluation, "greedy", lambda *_args, **_options: answers)
+    assert evaluation.sequence_scores(model, data) == pytest.approx({"bleu": 100, "chrf": 100, "exact": 100})
+    answers[0, 0] = 9
+    scores = evaluation.sequence_scores(model, data)
+    assert scores["exact"] == 50
+    assert 0 < scores["chrf"] < 100
+
+
+def test_symbols_of_several_characters_are_words():
+    spoken = ("<pad>", "<begin>", "<end>", "AH0", "B", "K")
+    assert evaluation._text(np.array([3, 4, END, 5]), spoken) == "AH0 B"
+    assert evaluation._text(np.array([3, 4, END, 5]), SYMBOLS) == "ab"
