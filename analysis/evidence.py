@@ -113,11 +113,15 @@ def equal_flops(finding: Finding) -> pd.DataFrame:
     """Quality of every recipe at the training FLOPs of the shortest, the middle and the longest dense run.
 
     Each account of the backward pass prices the runs in its own way; between lengths quality is interpolated linearly.
+    Empty until dense and another recipe have run at two lengths.
     """
+    rows = finding.rows[finding.rows.groupby("recipe")["steps"].transform("nunique") >= 2]
+    if not {"dense"} < set(rows["recipe"]):
+        return pd.DataFrame()
     tables = []
     for account in ACCOUNT_NAMES:
-        means = summarise(finding.rows, by=["recipe", "steps"], value=finding.task.metric)
-        costs = finding.rows.groupby(["recipe", "steps"], sort=False)[account].mean().reset_index()
+        means = summarise(rows, by=["recipe", "steps"], value=finding.task.metric)
+        costs = rows.groupby(["recipe", "steps"], sort=False)[account].mean().reset_index()
         curves = means.merge(costs, on=["recipe", "steps"])
         points = sorted(curves[curves["recipe"] == "dense"][account])
         at = at_equal_cost(curves, by="recipe", cost=account, value="mean", points=points)

@@ -124,6 +124,10 @@ def test_quality_at_equal_flops_reads_every_recipe_at_the_costs_of_the_dense_run
     assert table.loc[("train_flops_half", 20.0), "sr_ste"] == pytest.approx(2 - 0.04)
 
 
+def test_one_length_makes_no_curve():
+    assert evidence.equal_flops(finding(task("language-lengths", steps=[10]))).empty
+
+
 def test_changes_of_structure_are_found_from_the_runs_recipe():
     sparse = Sparsity("sdgf_stepwise", "*", Pattern(1, 8), {"dense": 0.0, "fine_tune": 0.0})
     run = Run({"name": "pydoc"}, {"kind": "decoder"}, 350, sparsity=(sparse,))
