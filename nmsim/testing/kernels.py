@@ -48,7 +48,10 @@ def check_bound(kernel: Kernel, problem: Problem) -> None:
     exact, wide = (a.astype(np.longdouble) for a in (x, decompress(w)))
     error = np.abs(y - exact @ wide.T)
     excess = error - 2 * gamma(w) * (np.abs(exact) @ np.abs(wide.T)) - w.shape[1] * np.finfo(w.dtype).smallest_subnormal
-    _require(bool((excess <= 0).all()), f"{problem}: error {error.max():.3g} breaks the bound by {excess.max():.3g}")
+    _require(
+        bool((excess <= 0).all()),
+        f"{problem}: error {error.max(initial=0):.3g} breaks the bound by {excess.max(initial=0):.3g}",
+    )
 
 
 def _require(holds: bool, law: str) -> None:  # noqa: FBT001 - what is required

@@ -1,0 +1,201 @@
+"""The compiled products: error bounds, non-finite inputs, the same bits at any thread count, scratch memory, NEON."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llvmlite import binding, ir
+from numba import types
+from numba.core.registry import cpu_target
+
+from hwmodel.pattern import Pattern
+from nmsim import layouts
+from nmsim.compressed import compress, decompress
+from nmsim.gemm import dgrad, fprop, wgrad
+from nmsim.kernels import host, simd
+from nmsim.kernels.threads import threads
+from nmsim.masks import topk_mask
+from nmsim.testing import check_kernel, strategies
+from nmsim.testing.kernels import check_special
+
+pytestmark = pytest.mark.compiled
+
+
+def case(t, d_in, d_out, pattern, dtype=np.float32, axis=1):
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((d_out, d_in)).astype(dtype)
+    x, dy = (rng.standard_normal((t, d)).astype(dtype) for d in (d_in, d_out))
+    return x, dy, compress(w, topk_mask(np.abs(w), pattern, axis), pattern, axis)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_fprop_keeps_the_contract_of_a_kernel(axis):
+    check_kernel(fprop, axes=(axis,))
+
+
+def test_check_kernel_refuses_a_product_that_lets_padding_contribute():
+    @np.errstate(all="ignore")
+    def dense(x, w):
+        return x @ decompress(w).T
+
+    with pytest.raises(AssertionError, match="NaN is not where"):
+        check_kernel(dense)
+
+
+@given(problem=strategies.problems(axes=(0, 1), special=True))
+def test_the_input_gradient_multiplies_exactly_the_stored_weights(problem):
+    transposed = replace(problem, weight=problem.weight.T.copy(), mask=problem.mask.T, axis=1 - problem.axis)
+    dy = np.full((3, problem.w.shape[0]), -2.0, problem.w.dtype)
+    dy.flat[:: 1 + dy.size // 3] = np.inf
+    check_special(lambda x, _: dgrad(x, problem.w), replace(transposed, x=dy))
+
+
+@given(
+    sizes=st.tuples(st.integers(1, 150), st.integers(1, 300), st.integers(1, 9)),
+    pattern=st.sampled_from([Pattern(1, 8), Pattern(3, 5), Pattern(2, 4), Pattern(7, 40)]),
+    axis=st.sampled_from([0, 1]),
+)
+def test_large_ragged_products_equal_the_dense_ones(sizes, pattern, axis):
+    t, lines, groups = sizes
+    d_in, d_out = (groups * pattern.m, lines) if axis == 1 else (lines, groups * pattern.m)
+    x, dy, w = case(t, d_in, d_out, pattern, np.float64, axis)
+    dense = decompress(w)
+    np.testing.assert_allclose(fprop(x, w), x @ dense.T, atol=1e-10)
+    np.testing.assert_allclose(dgrad(dy, w), dy @ dense, atol=1e-10)
+    np.testing.assert_allclose(decompress(wgrad(dy, x, like=w)), np.where(w.mask, dy.T @ x, 0), atol=1e-10)
+
+
+def test_a_reduction_longer_than_a_panel_is_summed_over_its_chunks():
+    x, dy, w = case(20, 6400, 8, Pattern(1, 4), np.float64)
+    np.testing.assert_allclose(fprop(x, w, bias=np.ones(8)), x @ decompress(w).T + 1, atol=1e-9)
+    np.testing.assert_allclose(decompress(wgrad(dy, x, like=w)), np.where(w.mask, dy.T @ x, 0), atol=1e-9)
+    x, dy, w = case(20, 8, 6400, Pattern(1, 4), np.float64)
+    np.testing.assert_allclose(dgrad(dy, w), dy @ decompress(w), atol=1e-9)
+
+
+def products(count):
+    """The bits of every product at `count` threads, layouts included."""
+    found = []
+    for t in (7, 200):
+        x, dy, w = case(t, 96, 80, Pattern(2, 8))
+        with threads(count):
+            found += [fprop(x, w).tobytes(), dgrad(dy, w).tobytes(), wgrad(dy, x, like=w).values.tobytes()]
+    return found
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_bits_do_not_depend_on_the_number_of_threads(count):
+    assert products(count) == products(1)
+
+
+def test_four_threads_give_the_same_bits_in_a_process_with_four_numba_threads():
+    code = "import hashlib, test_kernels as t; print(hashlib.sha256(b''.join(t.products(4))).hexdigest() == hashlib.sha256(b''.join(t.products(1))).hexdigest())"
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "4", "PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
+def test_two_python_threads_may_use_one_matrix_at_once():
+    x, dy, w = case(100, 64, 64, Pattern(1, 8))
+    expected = fprop(x, w).tobytes(), dgrad(dy, w).tobytes()
+    _, _, fresh = case(100, 64, 64, Pattern(1, 8))
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(lambda: (fprop(x, fresh).tobytes(), dgrad(dy, fresh).tobytes())) for _ in range(16)]
+    assert all(f.result() == expected for f in found)
+
+
+def test_scratch_memory_of_a_product_is_at_most_two_mebibytes():
+    x, dy, w = case(64, 4096, 512, Pattern(1, 8))
+    for product, result in (
+        (lambda: fprop(x, w), 64 * 512 * 4),
+        (lambda: dgrad(dy, w), 64 * 4096 * 4),
+        (lambda: wgrad(dy, x, like=w), w.values.nbytes),
+    ):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(product).result()
+        tracemalloc.start()
+        with ThreadPoolExecutor(1) as pool:  # a new thread has no scratch memory yet
+            pool.submit(product).result()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak - result <= 2.1 * 2**20
+
+
+def test_layouts_are_counted_in_the_bytes_of_a_matrix():
+    x, dy, w = case(64, 64, 64, Pattern(2, 4))
+    assert w.layout_bytes == 0
+    fprop(x, w)
+    forward = w.layout_bytes
+    assert forward >= 2 * w.values.size
+    dgrad(dy, w)
+    assert w.layout_bytes >= forward + (4 + 2) * w.values.size
+
+
+def test_a_forced_vector_width_gives_the_same_product(monkeypatch):
+    x, dy, w = case(40, 64, 48, Pattern(2, 8))
+    expected = fprop(x, w), dgrad(dy, w), wgrad(dy, x, like=w).values
+    for width in (16, 32):
+        monkeypatch.setattr(host, "vector_bytes", lambda width=width: width)
+        _, _, again = case(40, 64, 48, Pattern(2, 8))
+        found = fprop(x, again), dgrad(dy, again), wgrad(dy, x, like=again).values
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("features", "width"), [("+avx2,+fma,+avx512f", 64), ("+avx2,+fma,-avx512f", 32), ("+neon", 16), ("", 16)]
+)
+def test_the_vector_width_follows_the_features_that_numba_compiles_for(monkeypatch, features, width):
+    monkeypatch.setattr(host.config, "CPU_FEATURES", features)
+    assert host.vector_bytes.__wrapped__() == width
+
+
+@pytest.mark.parametrize(("tokens", "vectors"), [(1, 1), (16, 1), (17, 2), (48, 2), (49, 4), (10_000, 4)])
+def test_tiles_are_no_wider_than_the_tokens_fill(monkeypatch, tokens, vectors):
+    monkeypatch.setattr(host, "vector_bytes", lambda: 64)
+    assert layouts.tile_for(tokens, 4, 4).vectors == vectors
+
+
+def neon_assembly():
+    """AArch64 assembly of the list product at NEON's width, from the same description."""
+    element = types.float32
+    array, index = types.Array(element, 1, "C"), types.Array(types.uint16, 1, "C")
+    constant = [types.literal(v) for v in (4, 4, 4)]
+    arguments = (
+        array,
+        types.Array(types.int32, 1, "C"),
+        types.int64,
+        array,
+        array,
+        index,
+        *[types.int64] * 3,
+        *constant,
+    )
+    signature, codegen = simd.add_lists._defn(None, *arguments)
+    context = cpu_target.target_context
+    module = ir.Module("neon")
+    module.triple = "aarch64-linux-gnu"
+    kinds = [context.get_value_type(a) for a in signature.args]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "product")
+    builder = ir.IRBuilder(function.append_basic_block())
+    codegen(context, builder, signature, function.args)
+    builder.ret_void()
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    machine = binding.Target.from_triple("aarch64-linux-gnu").create_target_machine(opt=3)
+    return machine.emit_assembly(binding.parse_assembly(str(module)))
+
+
+def test_neon_code_holds_vector_fused_multiply_adds():
+    assert neon_assembly().count("fmla\tv") >= 16
