@@ -11,7 +11,7 @@ from .page import Column
 
 def table(rows: pd.DataFrame, columns: Sequence[Column]) -> str:
     """The rows as a Markdown table; headings say which columns are measured and which modelled."""
-    headings = [f"{c.heading} ({c.source})" if c.source else c.heading for c in columns]
+    headings = [" ".join(f"{c.heading} ({c.source})".split()) if c.source else c.heading for c in columns]
     lines = [headings, ["---"] * len(columns)]
     lines += [[_cell(column, row[column.key]) for column in columns] for row in rows.to_dict("records")]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

@@ -11,14 +11,14 @@ import threadpoolctl
 
 from hwmodel.device import Device, Peak, Source, load_device
 
-SIDE = 1024
-BYTES = 128 * 2**20
+SIDE = 512
+BYTES = 64 * 2**20
 
 
 def probe(seconds: float = 2.0) -> Device:
     """The shipped `cpu` device with the float32 rate and the bandwidth of one core of this machine, measured now.
 
-    The rate is that of a dense product of 1024 x 1024 matrices, the bandwidth that of copying 128 MiB (read and
+    The rate is that of a dense product of 512 x 512 matrices, the bandwidth that of copying 64 MiB (read and
     written); each is the best of the repetitions that fit into half of `seconds`.
     """
     a, b, out = (np.ones((SIDE, SIDE), np.float32) for _ in range(3))
