@@ -11,7 +11,7 @@ def panel_rows(index, indices, m, depth, lo, hi):
         for g in range(groups):
             base = g * m % depth
             for s in range(n):
-                place = indices[r, g, s]
+                place = int(indices[r, g, s])
                 index[r, g * n + s] = base + place if place < m else depth
 
 
@@ -23,7 +23,7 @@ def count_lists(counts, indices, m, r0, r1, g0, g1):
         for g in range(g0, g1):
             for s in range(indices.shape[2]):
                 if indices[r, g, s] < m:
-                    counts[(g - g0) * m + indices[r, g, s]] += 1
+                    counts[(g - g0) * m + int(indices[r, g, s])] += 1
 
 
 @njit
@@ -65,7 +65,7 @@ def fill_lists(source, index, cursor, sets, targets, lo, hi, indices, m, r0, r1,
         for g in range(g0, g1):
             for s in range(n):
                 if indices[r, g, s] < m:
-                    c = (g - g0) * m + indices[r, g, s]
+                    c = (g - g0) * m + int(indices[r, g, s])
                     source[cursor[c]] = (r * groups + g) * n + s
                     index[cursor[c]] = row + r - r0
                     cursor[c] += 1
@@ -123,4 +123,4 @@ def window_slots(values, index, kept, indices, m, per, width, lo, hi):
                     r = block * width + lane
                     live = r < lines and g < groups
                     values[block, window, slot, lane] = kept[r, g, slot % n] if live else 0
-                    index[block, window, slot, lane] = slot // n * m + (indices[r, g, slot % n] if live else 0)
+                    index[block, window, slot, lane] = slot // n * m + (int(indices[r, g, slot % n]) if live else 0)

@@ -54,4 +54,4 @@ def decompress(out, values, indices, m, lo, hi):
         for g in range(values.shape[1]):
             for s in range(values.shape[2]):
                 if indices[line, g, s] < m:
-                    out[line, g * m + indices[line, g, s]] = values[line, g, s]
+                    out[line, g * m + int(indices[line, g, s])] = values[line, g, s]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
@@ -115,6 +116,14 @@ def test_a_small_transposable_mask_keeps_the_most(seed, n):
     scores = np.random.default_rng(seed).random((3, 3))
     kept = scores[transposable_mask(scores, Pattern(n, 3))].sum()
     assert kept == pytest.approx(best_transposable(scores, n))
+
+
+@pytest.mark.parametrize(("m", "share"), [(4, 1), (8, 1), (16, 0.99), (32, 0.99)])
+def test_a_transposable_mask_keeps_nearly_what_a_linear_program_does(m, share):
+    scores, pattern = np.abs(np.random.default_rng(m).standard_normal((m, m))), Pattern(m // 2, m)
+    sums = np.vstack([np.kron(np.eye(m), np.ones(m)), np.kron(np.ones(m), np.eye(m))])
+    best = -linprog(-scores.ravel(), A_ub=sums, b_ub=np.full(2 * m, pattern.n), bounds=(0, 1)).fun
+    assert scores[transposable_mask(scores, pattern)].sum() >= share * best * (1 - 1e-9)
 
 
 def test_statistics_of_a_mask_count_what_it_keeps():

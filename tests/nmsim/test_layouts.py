@@ -1,0 +1,114 @@
+"""Every derived layout holds exactly the kept weights, at their places."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hwmodel.pattern import Pattern
+from nmsim import layouts
+from nmsim.compressed import compress, decompress
+from nmsim.kernels import host
+from nmsim.layouts import Tile
+from nmsim.masks import topk_mask
+
+TILE = Tile(4, 4, 16)
+
+
+def matrix(lines, length, pattern, axis, kept=1.0):
+    rng = np.random.default_rng(0)
+    shape = (lines, length) if axis == 1 else (length, lines)
+    w = rng.standard_normal(shape)
+    return compress(w, topk_mask(np.abs(w), pattern, axis) & (rng.random(shape) < kept), pattern, axis)
+
+
+@pytest.fixture(params=[(1, 1.0), (0, 1.0), (1, 0.6), (0, 0.6)], ids=["rows", "columns", "short rows", "short columns"])
+def small(request, monkeypatch):
+    """A matrix of several blocks and chunks in both directions, as a first cache and a panel of few rows make them."""
+    monkeypatch.setattr(host, "first_cache_bytes", lambda: 4096)
+    monkeypatch.setattr(layouts, "PANEL_BYTES", 16 * layouts.WIDEST_TILE_BYTES)
+    monkeypatch.setattr(layouts, "OUTPUT_BYTES", 8 * TILE.tokens * 8)
+    axis, kept = request.param
+    return matrix(45, 48, Pattern(2, 4), axis, kept)
+
+
+def lines_of(c):
+    return decompress(c) if c.axis == 1 else decompress(c).T
+
+
+def test_even_lists_hold_the_kept_weights_by_line(small):
+    lists = layouts.even_lists(small, TILE)
+    assert lists.blocks.chunks > 1
+    found = np.zeros_like(lines_of(small))
+    for line in range(found.shape[0]):
+        for chunk in range(lists.blocks.chunks):
+            for block in range(lists.blocks.chunk_blocks):
+                first, last = (line * lists.stride + lists.cuts[chunk, block + i] for i in (0, 1))
+                live = [s for s in range(first, last) if lists.places[s] < lists.blocks.depth]
+                found[line, chunk * lists.blocks.depth + lists.places[live].astype(int)] = lists.values[live]
+    np.testing.assert_array_equal(found, lines_of(small))
+
+
+def test_uneven_lists_hold_the_kept_weights_by_column(small):
+    lists = layouts.uneven_lists(small, TILE)
+    blocks = lists.blocks
+    found = np.zeros_like(lines_of(small))
+    for high, chunk, block in np.ndindex(*lists.bounds.shape[:2], blocks.chunk_blocks):
+        for first, count, target, size in lists.sets[
+            lists.bounds[high, chunk, block] : lists.bounds[high, chunk, block + 1]
+        ]:
+            assert size in (1, TILE.rows)
+            for i in range(size):
+                slots = np.arange(first + i * count, first + (i + 1) * count)
+                live = slots[lists.places[slots] < blocks.depth]
+                rows = chunk * blocks.depth + lists.places[live].astype(int)
+                found[rows, high * blocks.height + lists.targets[target + i]] += lists.values[live]
+    np.testing.assert_array_equal(found, lines_of(small))
+
+
+def test_padding_of_uneven_lists_is_nothing(small):
+    lists = layouts.uneven_lists(small, TILE)
+    padding = lists.places == lists.blocks.depth
+    assert (lists.values[padding] == 0).all()
+    assert (~padding).sum() == small.kept.sum()
+
+
+@pytest.mark.parametrize(("pattern", "tables"), [(Pattern(2, 4), 1), (Pattern(1, 16), 2), (Pattern(1, 3), 0)])
+def test_windows_hold_whole_groups_of_a_full_matrix(monkeypatch, pattern, tables):
+    monkeypatch.setattr(host, "vector_bytes", lambda: 64)
+    c = matrix(11, 5 * pattern.m, pattern, 1)
+    assert layouts.window_tables(c) == tables
+    if tables:
+        found = np.zeros_like(decompress(c))
+        values, places, _ = layouts.windows(c)
+        for block, window, slot, lane in np.ndindex(*values.shape):
+            row, column = block * 8 + lane, window * tables * 8 + int(places[block, window, slot, lane])
+            if row < 11 and column < found.shape[1]:
+                found[row, column] += values[block, window, slot, lane]
+        np.testing.assert_array_equal(found, decompress(c))
+
+
+def test_a_matrix_with_padding_has_no_windows(monkeypatch):
+    monkeypatch.setattr(host, "vector_bytes", lambda: 64)
+    assert layouts.window_tables(matrix(8, 32, Pattern(2, 4), 1, kept=0.5)) == 0
+
+
+def test_layouts_are_derived_once_and_positions_are_shared(small):
+    other = small.with_values(2 * small.values)
+    one, two = layouts.uneven_lists(small, TILE), layouts.uneven_lists(other, TILE)
+    assert layouts.uneven_lists(small, TILE).values is one.values
+    assert two.places is one.places
+    np.testing.assert_array_equal(two.values, 2 * one.values)
+
+
+@pytest.mark.parametrize(("bytes_", "registers"), [(64, {4: 2, 8: 2}), (32, {4: 1, 8: 0}), (16, {4: 0, 8: 0})])
+def test_tables_of_a_permute_follow_the_vector(monkeypatch, bytes_, registers):
+    monkeypatch.setattr(host, "vector_bytes", lambda: bytes_)
+    assert {size: host.table_registers(size) for size in (4, 8)} == registers
+    assert host.accumulators() == (8 if bytes_ == 32 else 16)
+
+
+def test_the_first_cache_is_known_or_taken_as_the_common_one(monkeypatch):
+    assert host.first_cache_bytes.__wrapped__() >= 16 * 1024
+    monkeypatch.setattr(host.Path, "read_text", lambda _: "unknown")
+    assert host.first_cache_bytes.__wrapped__() == 32 * 1024
