@@ -18,7 +18,7 @@ from ..study import Study, Task, shipped
 from ..terminal import show_lines, show_table
 
 DEVICES = ("v100", "a100", "vegeta")
-QUICK_STEPS = 40
+QUICK_STEPS = 20
 
 
 def demo(*, out: Path = Path("nmsim-demo"), quick: bool = False, workers: int = 0, json: bool = False) -> None:
@@ -44,7 +44,7 @@ def demo(*, out: Path = Path("nmsim-demo"), quick: bool = False, workers: int = 
 
 
 def quickened(study: Study) -> Study:
-    """The study with two seeds, its last pattern and 40 steps."""
+    """The study with two seeds, its last pattern and 20 steps."""
     return replace(study, task=tuple(_quickened(task) for task in study.task))
 
 
