@@ -139,9 +139,7 @@ def _stacked(array: np.ndarray) -> Operand:
 
 def _check_inner(site: str, name: str, got: int, what: str, expected: int) -> None:
     if got != expected:
-        raise UserError(
-            f"{site or 'product'}: {name} has {got}, {what} is {expected}; they must agree"
-        )
+        raise UserError(f"{site or 'product'}: {name} has {got}, {what} is {expected}; they must agree")
 
 
 def _compressed(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, reduced: int) -> np.ndarray:
