@@ -22,6 +22,7 @@ from nmsim.formats.rewrite import check_target
 from nmsim.formats.shards import ONNX_SUFFIX
 from nmsim.formats.tensors import Source
 
+from ..terminal import show_lines
 from ..trained import open_run_or_file
 from ..transfer import Axis, axis_of, matrices, print_json, progress, show
 
@@ -110,6 +111,9 @@ def _tell(file: Path, out: Path, format_name: str, report: Sequence[Exported], a
     if as_json:
         rows = [asdict(row) for row in report]
         print_json({"file": str(file), "out": str(out), "format": format_name, "bytes": size, "tensors": rows})
+        return
+    if not report:
+        show_lines([f"{out}: {size:,} bytes, every tensor dense"])
         return
     left = sum(bool(row.reason) for row in report)
     show(report, COLUMNS, f"{out}: {size:,} bytes, {len(report) - left} matrices encoded, {left} left dense")

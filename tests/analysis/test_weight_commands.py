@@ -199,3 +199,23 @@ def test_calibration_inputs_that_do_not_fit_are_named_before_anything_is_written
     assert cli.run([*map(str, tokens)]) == 2
     assert said in capsys.readouterr().err
     assert not out.exists()
+
+
+RUN = """
+steps = 2
+batch = 8
+data = { name = "mnist1d" }
+model = { kind = "mlp", width = 32, depth = 2 }
+sparsity = [{ recipe = "sr_ste", pattern = "2:4", sites = "layer1" }]
+"""
+
+
+@pytest.mark.compiled
+def test_the_folder_of_a_run_is_exported_as_its_model_uses_it(tmp_path, capsys):
+    (tmp_path / "run.toml").write_text(RUN)
+    folder = told(capsys, "train", tmp_path / "run.toml", "--out", tmp_path / "runs")["folder"]
+    out = tmp_path / "weights.safetensors"
+    told(capsys, "export", folder, "-o", out, "--format", "dense")
+    found = {name: row["found"] for name, row in rows(told(capsys, "check", out)).items()}
+    assert found == {"layer0": "1:1", "layer1": "2:4", "head": "1:1"}
+    assert rows(told(capsys, "check", folder)).keys() == found.keys()
