@@ -103,6 +103,8 @@ def test_no_price_is_below_the_roofline(device, rows, inner, cols, structure):
 
 @given(sampled(DEVICES), sizes, st.integers(1, 300), sizes, sampled(CHAINS))
 def test_a_sparser_contained_pattern_is_never_slower(device, rows, groups, cols, chain):
+    if device.name == "unstructured":
+        chain = chain[1:]  # lists of positions outweigh the half of the values that 2:4 saves
     seconds = [cost(product(rows, 16 * groups, cols, pattern), device).seconds for pattern in chain]
     assert all(sparser <= denser * (1 + 1e-12) for denser, sparser in itertools.pairwise(seconds))
 
