@@ -13,6 +13,7 @@ from nmsim.compressed import NMMatrix, decompress
 from nmsim.formats.memory import Memory
 from nmsim.formats.shards import open_weights
 from nmsim.formats.tensors import Source
+from nmsim.layers import Param
 from nmsim.run import read_run
 from nmsim.train import Trainer
 
@@ -33,8 +34,10 @@ def run_weights(folder: Path) -> Memory:
     with closing(Trainer(run)) as trainer:
         reached = load_checkpoint(folder, run, trainer.params)
         with trainer.evaluated(max(0, reached.step - 1)):
-            return Memory({param.name: _dense(param.fwd) for param in trainer.params}, folder.name)
+            return Memory({param.name: _used(param) for param in trainer.params}, folder.name)
 
 
-def _dense(operand: np.ndarray | NMMatrix) -> np.ndarray:
+def _used(param: Param) -> np.ndarray:
+    """What the model computes with: the forward operand of a weight, the value of anything else."""
+    operand = param.fwd if param.value.ndim == 2 else param.value
     return decompress(operand) if isinstance(operand, NMMatrix) else operand.copy()
