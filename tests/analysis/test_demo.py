@@ -41,11 +41,6 @@ def test_dense_and_ste_at_1_16_differ_by_more_than_three_standard_errors(extreme
     assert quality["dense"].mean() - quality["ste"].mean() > 3 * np.hypot(*errors)
 
 
-def test_a_run_costs_at_most_two_and_a_half_core_seconds(extremes):
-    _, rows, _ = extremes
-    assert rows["cpu_s"].min() < 2.5  # the least disturbed run: other processes take caches and clock, not work
-
-
 def test_compressed_and_masked_dense_evaluation_agree_within_the_bound(extremes):
     _, rows, _ = extremes
     assert (rows["compressed_error"] <= rows["compressed_bound"]).all()
