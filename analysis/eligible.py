@@ -105,7 +105,7 @@ def judge(matrix: Matrix, device: Device, tokens: int) -> Row:
 
 
 def _sparse_library(device: Device) -> str:
-    """The device's library for N:M. One for any mask would be judged by a launch floor that was fitted elsewhere."""
+    """The device's library for N:M; one for any mask asks for no pattern, and eligibility says nothing of it."""
     return next((name for name in device.libraries if LIBRARIES[name].kind in ("hardware", "groups")), "best")
 
 

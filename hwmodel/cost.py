@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from hwmodel.device import Device
-from hwmodel.engines import Estimate, Product, abilities, estimate, price_pass
+from hwmodel.engines import Estimate, Product, Routine, abilities, estimate, price_pass
 from hwmodel.errors import UserError, unknown
 from hwmodel.execution import Kind, execution, with_bits
-from hwmodel.libraries import LIBRARIES, Library
+from hwmodel.libraries import LIBRARIES, Fit, Library
 from hwmodel.transfer import dense_name
 from hwmodel.workload import Elementwise, Gemm, MaskStatistics, Op, Workload
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a workload costs on a device. Costs add.
+    """What a workload costs on a device. Costs add, and multiply by a number of times.
 
     seconds, joules: modelled. bytes: moved between main memory and the chip. flops: executed (a product that can't use
     its sparsity executes the dense ones). bound: "launch", "compute" or "memory", the largest part of the time.
@@ -54,6 +54,21 @@ class Cost:
             self.tail_s + other.tail_s,
         )
 
+    def __mul__(self, times: int) -> Cost:
+        return Cost(
+            self.seconds * times,
+            self.joules * times,
+            self.bytes * times,
+            self.flops * times,
+            self.bound,
+            self.library,
+            self.dtype,
+            self.launch_s * times,
+            self.compute_s * times,
+            self.memory_s * times,
+            self.tail_s * times,
+        )
+
     @property
     def macs(self) -> float:
         """Multiply-adds executed, half the FLOPs."""
@@ -82,17 +97,19 @@ def price(
     library: str = "best",
     dtype: str = "auto",
     masks: Mapping[str, MaskStatistics] = NO_MASKS,
+    fits: Sequence[Fit] = (),
 ) -> Cost:
     """What the workload costs on the device, operation by operation.
 
     `library` "best" takes the fastest of the device's libraries for each product. `dtype` "auto" takes the device's
     type of the operands' width; a named type prices the same operations with values of its width.
     `masks` are statistics of a run's real masks by site, for engines that wait for the fullest row.
+    `fits` are constants of your own (`libraries.read_fits`), which go before the shipped ones.
     Raises `UserError` for a library or type that the device doesn't have.
     """
     total = Cost()
     for op in workload:
-        total += price_op(op, device, library=library, dtype=dtype, masks=masks)
+        total += price_op(op, device, library=library, dtype=dtype, masks=masks, fits=fits)
     return total
 
 
@@ -103,17 +120,19 @@ def price_op(
     library: str = "best",
     dtype: str = "auto",
     masks: Mapping[str, MaskStatistics] = NO_MASKS,
+    fits: Sequence[Fit] = (),
 ) -> Cost:
     """What one operation costs on the device."""
     if isinstance(op, Elementwise):
-        return _cost(price_pass(device, op))
+        return _cost(price_pass(device, op, fits)) * op.times
     used = type_of(device, op.a.bits) if dtype == "auto" else dtype
     device.peak(used)
     gemm = with_bits(op, DTYPE_BITS[used])
     mask = masks.get(op.site)
     imbalance = mask.kept_per_row_max / mask.kept_per_row_mean if mask and mask.kept else 0.0
-    estimates = [_estimate(gemm, device, used, kernel, imbalance) for kernel in kernels(gemm, device, used, library)]
-    return _cost(min(estimates, key=lambda made: float(made.time.total)))
+    chosen = kernels(gemm, device, used, library)
+    estimates = [_estimate(gemm, device, Routine(kernel, used, fits), imbalance) for kernel in chosen]
+    return _cost(min(estimates, key=lambda made: float(made.time.total))) * op.times
 
 
 def kernels(gemm: Gemm, device: Device, dtype: str, library: str = "best") -> list[Library]:
@@ -144,12 +163,11 @@ def libraries_of(device: Device) -> dict[str, Library]:
     return {name: lib for name, lib in LIBRARIES.items() if lib.platform == platform and lib.kind != "pass"}
 
 
-def _estimate(gemm: Gemm, device: Device, dtype: str, library: Library, imbalance: float) -> Estimate:
-    made = execution(gemm, library.kind, abilities(device.engine, device, dtype))
+def _estimate(gemm: Gemm, device: Device, routine: Routine, imbalance: float) -> Estimate:
+    made = execution(gemm, routine.library.kind, abilities(device.engine, device, routine.dtype))
     sizes = (made.lines, gemm.inner, made.others, gemm.repeat)
-    return estimate(
-        device.engine, device, Product(*sizes, made.bytes, gemm.a.bits, made.choice, imbalance), dtype, library
-    )
+    product = Product(*sizes, made.bytes, gemm.a.bits, made.choice, imbalance)
+    return estimate(device.engine, device, product, routine)
 
 
 def type_of(device: Device, bits: int) -> str:
@@ -168,8 +186,7 @@ def bound_of(launch_s: float, compute_s: float, memory_s: float) -> str:
 
 
 def _cost(made: Estimate) -> Cost:
-    host, launch, compute, memory, tail = (float(part) for part in made.time)
-    launch += max(0.0, host - launch - max(compute, memory))
+    launch, compute, memory, tail = (float(part) for part in made.time)
     return Cost(
         float(made.time.total),
         float(made.joules),

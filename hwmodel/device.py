@@ -63,10 +63,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class Processor:
-    """A GPU or CPU: `cores` that each compute tiles of a product."""
+    """A GPU or CPU: `cores` that each compute tiles of a product.
+
+    `launch_s` is what starting one kernel adds where they run one after another, whichever library they are of.
+    """
 
     cores_count: int
     clock_hz: float
+    launch_s: float
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ A `Product` is [lines, inner] x [inner, others], `repeat` times, run as a `Choic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, NamedTuple
@@ -14,10 +15,10 @@ import numpy as np
 from hwmodel.device import Device, Engine, MatrixEngine, Processor, SystolicArray, TensorCore
 from hwmodel.energy import accelerator_joules, processor_joules
 from hwmodel.execution import Abilities, Choice
-from hwmodel.libraries import LIBRARIES, Library, pass_library, shipped_fits
+from hwmodel.libraries import LIBRARIES, Fit, Library, pass_library, shipped_fits
 from hwmodel.matrix_engine import engine_cycles, expected_imbalance
 from hwmodel.pattern import Pattern
-from hwmodel.processor import Machine, Seconds, Work, pass_seconds, product_seconds
+from hwmodel.processor import Constants, Machine, Seconds, Work, pass_seconds, product_seconds
 from hwmodel.stc import MACS_PER_CYCLE, run
 from hwmodel.systolic import systolic_cycles
 from hwmodel.transfer import constants_of, dense_name
@@ -47,6 +48,14 @@ class Product(NamedTuple):
     def macs(self) -> Any:
         """Multiply-adds that are executed."""
         return self.lines * self.inner * self.others * self.repeat * self.choice.density
+
+
+class Routine(NamedTuple):
+    """A library's kernel for a type; an accelerator is its own library. `fits` go before the shipped constants."""
+
+    library: Library
+    dtype: str
+    fits: Sequence[Fit] = ()
 
 
 @dataclass(frozen=True)
@@ -89,48 +98,54 @@ def _(engine: TensorCore, device: Device, dtype: str) -> Abilities:  # noqa: ARG
 
 
 @singledispatch
-def estimate(engine: Engine, device: Device, product: Product, dtype: str, library: Library) -> Estimate:
-    """The price of a product run by a library of the device; an accelerator is its own library."""
-    raise TypeError(f"{type(engine).__name__} prices no {product} of {device.name}, {dtype}, {library}")
+def estimate(engine: Engine, device: Device, product: Product, routine: Routine) -> Estimate:
+    """The price of a product run by a routine of the device."""
+    raise TypeError(f"{type(engine).__name__} prices no {product} of {device.name} by {routine}")
 
 
 @estimate.register
-def _(engine: Processor, device: Device, product: Product, dtype: str, library: Library) -> Estimate:
-    peak = device.peak(dtype).dense_flops_per_s
+def _(engine: Processor, device: Device, product: Product, routine: Routine) -> Estimate:
+    peak, library = device.peak(routine.dtype).dense_flops_per_s, routine.library
     machine = Machine(engine.cores_count, peak, device.memory.bandwidth_bytes_per_s, device.memory.cache_bytes)
     lines, inner, others, repeat, moved, _, choice, _ = product
     work = Work(lines, inner, others, repeat, choice.density, moved, float(library.reuse))
-    constants = constants_of(library, device, dtype, shipped_fits()).constants
-    time = product_seconds(work, library.tiles_of(dtype), machine, constants, loads_ahead=library.loads_ahead)
+    constants = _constants(engine, device, routine)
+    time = product_seconds(work, library.tiles_of(routine.dtype), machine, constants, loads_ahead=library.loads_ahead)
     flops = 2 * product.macs
     joules = processor_joules(time.total, flops / peak, moved, device.power_w, device.memory.energy_j_per_byte)
-    return Estimate(time, joules, moved, flops, library.name, dtype)
+    return Estimate(time, joules, moved, flops, library.name, routine.dtype)
+
+
+def _constants(engine: Processor, device: Device, routine: Routine) -> Constants:
+    """The constants behind a price: fitted, but for the launch, which is the device's; harnesses differ in theirs."""
+    known = constants_of(routine.library, device, routine.dtype, (*routine.fits, *shipped_fits())).constants
+    return known._replace(launch_s=engine.launch_s)
 
 
 @estimate.register
-def _(engine: SystolicArray, device: Device, product: Product, dtype: str, library: Library) -> Estimate:  # noqa: ARG001 (one signature)
+def _(engine: SystolicArray, device: Device, product: Product, routine: Routine) -> Estimate:
     inner = np.ceil(product.inner * product.choice.density)
     array, units = (engine.rows_count, engine.cols_count, engine.dataflow), engine.units_count
     lines, others, repeat = product.lines, product.others, product.repeat
     by_product = -(-repeat // units) * systolic_cycles(others, lines, inner, *array)
     by_column = repeat * systolic_cycles(others, -(-lines // units), inner, *array)
     buffered = 2 * product.macs / engine.rows_count * product.bits / 8
-    return _accelerated(device, np.minimum(by_product, by_column) / engine.clock_hz, product, buffered, dtype)
+    return _accelerated(device, np.minimum(by_product, by_column) / engine.clock_hz, product, buffered, routine.dtype)
 
 
 @estimate.register
-def _(engine: MatrixEngine, device: Device, product: Product, dtype: str, library: Library) -> Estimate:  # noqa: ARG001 (one signature)
+def _(engine: MatrixEngine, device: Device, product: Product, routine: Routine) -> Estimate:
     density = product.choice.density
     imbalance = product.imbalance or expected_imbalance(product.inner, density, engine.lanes_count)
     tile = (engine.tile_rows_count, engine.tile_cols_count)
     shape = (product.lines, product.inner, product.others, product.repeat)
     cycles = engine_cycles(shape, density, tile, engine.rate_macs_per_cycle, imbalance)
     buffered = 2 * product.macs / engine.tile_rows_count * product.bits / 8
-    return _accelerated(device, cycles / engine.clock_hz, product, buffered, dtype)
+    return _accelerated(device, cycles / engine.clock_hz, product, buffered, routine.dtype)
 
 
 @estimate.register
-def _(engine: TensorCore, device: Device, product: Product, dtype: str, library: Library) -> Estimate:  # noqa: ARG001 (one signature)
+def _(engine: TensorCore, device: Device, product: Product, routine: Routine) -> Estimate:
     runs = [
         run(engine.design, int(lines), int(inner), int(others), product.choice.density)
         for lines, inner, others in np.broadcast(product.lines, product.inner, product.others)
@@ -140,29 +155,29 @@ def _(engine: TensorCore, device: Device, product: Product, dtype: str, library:
     cycles, joules, macs = (product.repeat * np.reshape(column, shape) for column in totals.T)
     compute = cycles / engine.clock_hz
     tail = compute - np.minimum(compute, macs / MACS_PER_CYCLE / engine.clock_hz)
-    time = Seconds(0.0, 0.0, compute, product.bytes / device.memory.bandwidth_bytes_per_s, tail)
-    return Estimate(time, joules, product.bytes, 2 * macs, device.name, dtype)
+    time = Seconds(0.0, compute, product.bytes / device.memory.bandwidth_bytes_per_s, tail)
+    return Estimate(time, joules, product.bytes, 2 * macs, device.name, routine.dtype)
 
 
 def _accelerated(device: Device, compute: Any, product: Product, buffered: Any, dtype: str) -> Estimate:
     memory = product.bytes / device.memory.bandwidth_bytes_per_s
     ideal = 2 * product.macs / device.peak(dtype).dense_flops_per_s
-    time = Seconds(0.0, 0.0, compute, memory, compute - np.minimum(compute, ideal))
+    time = Seconds(0.0, compute, memory, compute - np.minimum(compute, ideal))
     joules = accelerator_joules(product.macs, product.bytes, buffered, dtype, device.memory.energy_j_per_byte)
     return Estimate(time, joules, product.bytes, 2 * product.macs, device.name, dtype)
 
 
-def price_pass(device: Device, op: Elementwise) -> Estimate:
-    """The price of a pointwise operation: launch and bytes on a processor, bytes elsewhere; nothing where fused."""
+def price_pass(device: Device, op: Elementwise, fits: Sequence[Fit] = ()) -> Estimate:
+    """The price of one pass: launch and bytes on a processor, bytes elsewhere; nothing where it is fused."""
+    flops = op.elements * op.flops_per_element
     if op.kind in FUSED:
-        return Estimate(Seconds(0.0, 0.0, 0.0, 0.0, 0.0), 0.0, 0.0, op.flops, "", "")
-    rate, moved = device.memory.bandwidth_bytes_per_s, op.bytes_moved * op.repeat
+        return Estimate(Seconds(0.0, 0.0, 0.0, 0.0), 0.0, 0.0, flops, "", "")
+    rate, moved = device.memory.bandwidth_bytes_per_s, op.bytes_moved
     if isinstance(device.engine, Processor):
         library = pass_library(LIBRARIES[dense_name(device)].platform, op.kind)
         timed = "fp16" if "fp16" in device.peaks else "fp32"
-        constants = constants_of(library, device, timed, shipped_fits()).constants
-        time = Seconds(*(part * op.repeat for part in pass_seconds(op.bytes_moved, rate, constants)))
+        time = pass_seconds(moved, rate, _constants(device.engine, device, Routine(library, timed, fits)))
     else:
-        time = Seconds(0.0, 0.0, 0.0, moved / rate, 0.0)
+        time = Seconds(0.0, 0.0, moved / rate, 0.0)
     joules = processor_joules(time.total, 0.0, moved, device.power_w, device.memory.energy_j_per_byte)
-    return Estimate(time, joules, moved, op.flops, "", "")
+    return Estimate(time, joules, moved, flops, "", "")

@@ -11,10 +11,10 @@ import pandas as pd
 
 from hwmodel.cost import DTYPE_BITS, libraries_of, type_of
 from hwmodel.device import Device
-from hwmodel.engines import Product, abilities, estimate
+from hwmodel.engines import Product, Routine, abilities, estimate
 from hwmodel.errors import UserError
 from hwmodel.execution import RUN_DENSE, choose, moved_bytes
-from hwmodel.libraries import Library
+from hwmodel.libraries import Fit, Library
 from hwmodel.pattern import DENSE, Structure
 
 Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -39,7 +39,9 @@ class Points(NamedTuple):
     flops: Floats
 
 
-def evaluate(shapes: Shapes, device: Device, structure: Structure = DENSE, *, dtype: str = "auto") -> Points:
+def evaluate(
+    shapes: Shapes, device: Device, structure: Structure = DENSE, *, dtype: str = "auto", fits: Sequence[Fit] = ()
+) -> Points:
     """Costs of the products of a weight [cols, inner] at a structure along `inner` with inputs [rows, inner].
 
     Equal to `price` of the same products, to the bit: each product takes the fastest of the device's libraries.
@@ -49,13 +51,13 @@ def evaluate(shapes: Shapes, device: Device, structure: Structure = DENSE, *, dt
     made = Points(*(np.empty(len(shapes.rows)) for _ in Points._fields))
     for first in range(0, len(shapes.rows), BLOCK):
         block = slice(first, first + BLOCK)
-        parts = _best(Shapes(*(sizes[block] for sizes in shapes)), device, structure, used)
+        parts = _best(Shapes(*(sizes[block] for sizes in shapes)), device, structure, used, fits)
         for whole, part in zip(made, parts, strict=True):
             whole[block] = part
     return made
 
 
-def _best(shapes: Shapes, device: Device, structure: Structure, dtype: str) -> Points:
+def _best(shapes: Shapes, device: Device, structure: Structure, dtype: str, fits: Sequence[Fit]) -> Points:
     bits, able = DTYPE_BITS[dtype], abilities(device.engine, device, dtype)
     rows, inner, cols = shapes
     tried: list[Points] = []
@@ -63,7 +65,7 @@ def _best(shapes: Shapes, device: Device, structure: Structure, dtype: str) -> P
         choice = choose(library.kind, structure, "reduction", able)
         moved = moved_bytes(cols, inner, rows, bits, choice)
         product = Product(cols, inner, rows, 1, moved, bits, choice)
-        priced = estimate(device.engine, device, product, dtype, library)
+        priced = estimate(device.engine, device, product, Routine(library, dtype, fits))
         tried.append(Points(priced.time.total, priced.joules, priced.bytes, priced.flops))
     return reduce(_faster, tried)
 
@@ -123,9 +125,11 @@ def _undominated(costs: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_
     return keep
 
 
-def gain(device: Device, structure: Structure, shapes: Shapes, *, dtype: str = "auto") -> Floats:
+def gain(
+    device: Device, structure: Structure, shapes: Shapes, *, dtype: str = "auto", fits: Sequence[Fit] = ()
+) -> Floats:
     """Dense over sparse time of every product."""
-    dense, sparse = (evaluate(shapes, device, s, dtype=dtype).seconds for s in (DENSE, structure))
+    dense, sparse = (evaluate(shapes, device, s, dtype=dtype, fits=fits).seconds for s in (DENSE, structure))
     return np.asarray(dense / sparse)
 
 
@@ -148,8 +152,8 @@ def broadcast(rows: Any, inner: Any, cols: Any) -> Shapes:
 
 
 def densest_that_pays(
-    device: Device, structures: Sequence[Structure], shape: Shapes, *, dtype: str = "auto"
+    device: Device, structures: Sequence[Structure], shape: Shapes, *, dtype: str = "auto", fits: Sequence[Fit] = ()
 ) -> Structure | None:
     """The densest of the structures with which every product is faster than dense; None where none is."""
-    paying = [s for s in structures if (gain(device, s, shape, dtype=dtype) > 1).all()]
+    paying = [s for s in structures if (gain(device, s, shape, dtype=dtype, fits=fits) > 1).all()]
     return max(paying, key=lambda structure: structure.density, default=None)

@@ -127,12 +127,12 @@ def _forward(config: NetworkConfig, call: Call, plan: Plan, bits: int) -> Worklo
 
 
 def _merged(ops: Iterable[Op]) -> Workload:
-    """Equal operations as one that repeats, in the order in which they first appear."""
-    times: dict[Op, int] = {}
+    """Equal operations as one that runs many times, in the order in which they first appear."""
+    counted: dict[Op, int] = {}
     for op in ops:
-        once = replace(op, repeat=1)
-        times[once] = times.get(once, 0) + op.repeat
-    return Workload(tuple(replace(op, repeat=repeat) for op, repeat in times.items()))
+        once = replace(op, times=1)
+        counted[once] = counted.get(once, 0) + op.times
+    return Workload(tuple(replace(op, times=times) for op, times in counted.items()))
 
 
 def _sparsify(parts: tuple[Node, ...], plan: Plan, bits: int) -> tuple[Op, ...]:

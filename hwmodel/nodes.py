@@ -11,7 +11,7 @@ from hwmodel.workload import Elementwise, Gemm, Op, Operand, Phase, Plan
 
 @dataclass(frozen=True)
 class Linear:
-    """y = x @ w.T + b with x [t, d_in] and w [d_out, d_in], `repeat` times.
+    """y = x @ w.T + b with x [t, d_in] and w [d_out, d_in].
 
     A `first` layer of a model has no input gradient. A `tied` one owns no weight (the embedding table serves it).
     One that shares its input with another site (keys and values with queries) doesn't keep it a second time.
@@ -25,7 +25,6 @@ class Linear:
     first: bool = False
     tied: bool = False
     shares_input: bool = False
-    repeat: int = 1
 
     @property
     def parameters(self) -> int:
@@ -35,13 +34,13 @@ class Linear:
     @property
     def saved(self) -> int:
         """Values kept for the backward pass: the input."""
-        return 0 if self.shares_input else self.t * self.d_in * self.repeat
+        return 0 if self.shares_input else self.t * self.d_in
 
     def fprop(self, plan: Plan, bits: int) -> tuple[Op, ...]:
         """The product with the transposed weight, and the bias."""
         weight = self._weight(plan[self.site].fprop, plan[self.site].axis, bits)
         x, y = Operand(self.t, self.d_in, bits), Operand(self.t, self.d_out, bits)
-        return (Gemm(self.site, "fprop", x, weight.transposed(), y, self.repeat), *self._bias("fprop", bits))
+        return (Gemm(self.site, "fprop", x, weight.transposed(), y), *self._bias("fprop", bits))
 
     def backward(self, plan: Plan, bits: int) -> tuple[Op, ...]:
         """Input gradient dy @ w (unless first), weight gradient dy.T @ x, and the sum of dy for the bias."""
@@ -49,10 +48,10 @@ class Linear:
         dy = Operand(self.t, self.d_out, bits, here.dy, here.dy_axis)
         x = Operand(self.t, self.d_in, bits)
         dw = self._weight(here.wgrad, here.axis, bits)
-        ops: list[Op] = [Gemm(self.site, "wgrad", dy.transposed(), x, dw, self.repeat), *self._bias("wgrad", bits)]
+        ops: list[Op] = [Gemm(self.site, "wgrad", dy.transposed(), x, dw), *self._bias("wgrad", bits)]
         if not self.first:
             weight = self._weight(here.dgrad, here.dgrad_axis, bits)
-            ops.insert(0, Gemm(self.site, "dgrad", Operand(self.t, self.d_out, bits), weight, x, self.repeat))
+            ops.insert(0, Gemm(self.site, "dgrad", Operand(self.t, self.d_out, bits), weight, x))
         return tuple(ops)
 
     def _weight(self, structure: Structure, axis: int, bits: int) -> Operand:
@@ -62,7 +61,7 @@ class Linear:
         if not self.bias:
             return ()
         kind = "bias" if phase == "fprop" else "bias_gradient"
-        return (elementwise(f"{self.site}.bias", phase, kind, self.t * self.d_out, bits, repeat=self.repeat),)
+        return (elementwise(f"{self.site}.bias", phase, kind, self.t * self.d_out, bits),)
 
 
 @dataclass(frozen=True)
@@ -111,20 +110,19 @@ class Pointwise:
     kind: str
     elements: int
     parameters: int = 0
-    repeat: int = 1
 
     @property
     def saved(self) -> int:
         """Values kept for the backward pass: the input where the gradient needs it."""
-        return POINTWISE[self.kind].saved * self.elements * self.repeat
+        return POINTWISE[self.kind].saved * self.elements
 
     def fprop(self, plan: Plan, bits: int) -> tuple[Op, ...]:  # noqa: ARG002 (activations obey no plan)
         """The pass."""
-        return (elementwise(self.site, "fprop", self.kind, self.elements, bits, repeat=self.repeat),)
+        return (elementwise(self.site, "fprop", self.kind, self.elements, bits),)
 
     def backward(self, plan: Plan, bits: int) -> tuple[Op, ...]:  # noqa: ARG002 (activations obey no plan)
         """The pass of its gradient."""
-        return (elementwise(self.site, "dgrad", f"{self.kind}_gradient", self.elements, bits, repeat=self.repeat),)
+        return (elementwise(self.site, "dgrad", f"{self.kind}_gradient", self.elements, bits),)
 
 
 Node = Linear | Product | Pointwise
@@ -176,9 +174,9 @@ copies add their own bytes (`networks.train_step`)."""
 
 
 def elementwise(
-    site: str, phase: Phase, kind: str, elements: int, bits: int, *, repeat: int = 1, extra_bytes: float = 0.0
+    site: str, phase: Phase, kind: str, elements: int, bits: int, *, extra_bytes: float = 0.0
 ) -> Elementwise:
     """The operation of a `kind` over `elements` values of `bits`, with `extra_bytes` beyond its streams."""
     work = POINTWISE[kind]
     moved = work.streams * elements * bits / 8 + extra_bytes
-    return Elementwise(site, phase, kind, elements, work.flops, moved, repeat)
+    return Elementwise(site, phase, kind, elements, work.flops, moved)

@@ -1,6 +1,6 @@
 """Latency of one kernel on a processor whose cores compute tiles: GPUs and CPUs. Plain numbers or arrays alike.
 
-t       = max(host, launch + max(compute, bytes / (bandwidth_share bandwidth)))
+t       = launch + max(compute, bytes / (bandwidth_share bandwidth))
 compute = waves 2 tile_rows tile_cols inner step / (peak / cores),  waves = ceil(tiles / cores), the best tile of a list
 step    = (executed^4 + step_cost^4)^(1/4), nearly the larger, where the kernel loads ahead while it computes;
           executed + step_cost where not
@@ -8,6 +8,9 @@ executed = density (mac_cost + gather_cost miss / reuse),  miss = max(0, 1 - cac
 
 `density` is the share of the dense multiply-adds that the kernel executes, the peak is the dense one, and `reuse` is
 the number of rows that share one gathered row of the dense operand.
+
+A measured table times each kernel in the loop of its own harness, so it is predicted by max(host, t) with the fitted
+`host_s` and `launch_s`. A price is of kernels one after another, and its launch is one number of the device.
 """
 
 from __future__ import annotations
@@ -21,7 +24,6 @@ import numpy as np
 class Seconds(NamedTuple):
     """Parts of one kernel's time. `compute` holds `tail`, the part in which cores wait for the last wave."""
 
-    host: Any
     launch: Any
     compute: Any
     memory: Any
@@ -29,8 +31,8 @@ class Seconds(NamedTuple):
 
     @property
     def total(self) -> Any:
-        """Launch, then compute and memory traffic side by side; never less than the host needs to start the kernel."""
-        return np.maximum(self.host, self.launch + np.maximum(self.compute, self.memory))
+        """Launch, then compute and memory traffic side by side."""
+        return self.launch + np.maximum(self.compute, self.memory)
 
 
 class Machine(NamedTuple):
@@ -106,10 +108,10 @@ def product_seconds(
         compute = np.minimum(compute, waves * (tile_rows * tile_cols * machine.cores) * step / machine.flops_per_s)
     ideal = work.rows * work.cols * work.repeat * step / machine.flops_per_s
     memory = work.bytes / (constants.bandwidth_share * machine.bytes_per_s)
-    return Seconds(constants.host_s, constants.launch_s, compute, memory, compute - np.minimum(compute, ideal))
+    return Seconds(constants.launch_s, compute, memory, compute - np.minimum(compute, ideal))
 
 
 def pass_seconds(moved_bytes: Any, bytes_per_s: Any, constants: Constants) -> Seconds:
     """Time of a pointwise or row-wise pass over `moved_bytes`."""
     memory = moved_bytes / (constants.bandwidth_share * bytes_per_s)
-    return Seconds(constants.host_s, constants.launch_s, 0.0, memory, 0.0)
+    return Seconds(constants.launch_s, 0.0, memory, 0.0)

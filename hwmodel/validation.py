@@ -131,10 +131,16 @@ def _model(rows: pd.DataFrame, kernel: Kernel) -> Callable[[Constants], Any]:
     library, device, dtype = LIBRARIES[kernel.library], load_device(kernel.device), kernel.dtype
     if library.kind == "pass":
         moved = PASS_STREAMS * (rows.m * rows.n.fillna(1.0)).to_numpy() * DTYPE_BITS[dtype] / 8
-        return lambda constants: pass_seconds(moved, device.memory.bandwidth_bytes_per_s, constants).total
+        rate = device.memory.bandwidth_bytes_per_s
+        return lambda constants: np.maximum(constants.host_s, pass_seconds(moved, rate, constants).total)
     work, machine = work_of(rows, library, dtype), Machine(*machine_numbers(device, dtype))
     tiles, ahead = library.tiles_of(dtype), library.loads_ahead
-    return lambda constants: product_seconds(work, tiles, machine, constants, loads_ahead=ahead).total
+
+    def seconds(constants: Constants) -> Any:
+        made = product_seconds(work, tiles, machine, constants, loads_ahead=ahead)
+        return np.maximum(constants.host_s, made.total)
+
+    return seconds
 
 
 def held_out(rows: pd.DataFrame) -> pd.DataFrame:

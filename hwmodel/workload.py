@@ -54,7 +54,8 @@ class Operand:
 class Gemm:
     """`repeat` products out = a @ b with a [rows, inner], b [inner, cols], out [rows, cols], at a `site`, in a `phase`.
 
-    A structure on `a` or `b` says which positions are stored; one on `out` says which positions are computed.
+    One kernel computes all `repeat` of them; `times` such kernels run one after another. A structure on `a` or `b` says
+    which positions are stored; one on `out` says which positions are computed.
     """
 
     site: str
@@ -63,6 +64,7 @@ class Gemm:
     b: Operand
     out: Operand
     repeat: int = 1
+    times: int = 1
 
     def __post_init__(self) -> None:
         if (self.a.cols, self.a.rows, self.b.cols) != (self.b.rows, self.out.rows, self.out.cols):
@@ -86,8 +88,8 @@ class Gemm:
 
     @property
     def dense_macs(self) -> int:
-        """Multiply-adds of the dense product, rows * inner * cols * repeat."""
-        return self.rows * self.inner * self.cols * self.repeat
+        """Multiply-adds of the dense product, rows * inner * cols * repeat * times."""
+        return self.rows * self.inner * self.cols * self.repeat * self.times
 
     @property
     def macs(self) -> float:
@@ -102,7 +104,7 @@ class Gemm:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """`repeat` passes of a pointwise or row-wise operation over `elements` elements."""
+    """`times` passes of a pointwise or row-wise operation over `elements` elements."""
 
     site: str
     phase: Phase
@@ -110,12 +112,12 @@ class Elementwise:
     elements: int
     flops_per_element: float
     bytes_moved: float
-    repeat: int = 1
+    times: int = 1
 
     @property
     def flops(self) -> float:
         """Floating-point operations of all passes."""
-        return self.elements * self.flops_per_element * self.repeat
+        return self.elements * self.flops_per_element * self.times
 
 
 Op = Gemm | Elementwise
@@ -137,7 +139,7 @@ class Workload:
         return Workload(self.ops + other.ops)
 
     def __mul__(self, times: int) -> Workload:
-        return Workload(tuple(replace(op, repeat=op.repeat * times) for op in self.ops))
+        return Workload(tuple(replace(op, times=op.times * times) for op in self.ops))
 
     @property
     def gemms(self) -> tuple[Gemm, ...]:

@@ -42,6 +42,7 @@ power_w = { value = 100, source = "x", certainty = "assumed" }
 [engine]
 cores_count = { value = 10, source = "x", certainty = "assumed" }
 clock_mhz = { value = 1000, source = "x", certainty = "assumed" }
+launch_us = { value = 3, source = "x", certainty = "assumed" }
 [memory]
 capacity_gb = { value = 8, source = "x", certainty = "assumed" }
 bandwidth_gb_per_s = { value = 100, source = "x", certainty = "assumed" }
