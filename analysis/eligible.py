@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hwmodel.cost import Cost, price
+from hwmodel.cost import Cost, price_op
 from hwmodel.device import Device
 from hwmodel.eligibility import Eligibility, eligibility
 from hwmodel.footprint import matrix_bytes
-from hwmodel.libraries import LIBRARIES
+from hwmodel.libraries import LIBRARIES, Fit
 from hwmodel.pattern import DENSE, Pattern
-from hwmodel.workload import Gemm, Operand, Workload
+from hwmodel.workload import Operand, projection
 
 DTYPES = {
     "float64": ("fp64", 64),
@@ -88,18 +89,21 @@ class Row:
         }
 
 
-def judge(matrix: Matrix, device: Device, tokens: int) -> Row:
-    """The row of one matrix on a device."""
+def judge(matrix: Matrix, device: Device, tokens: int, fits: Sequence[Fit] = ()) -> Row:
+    """The row of one matrix on a device; `fits` go before the shipped constants."""
     d_out, d_in = matrix.shape if matrix.axis == 1 else matrix.shape[::-1]
     dtype, bits = DTYPES[matrix.dtype]
     weight = Operand(d_out, d_in, bits, matrix.pattern)
     verdict = eligibility(weight, device, dtype)
     dense = sparse = Cost()
     if dtype in device.peaks:
-        dense = sparse = _cost(replace(weight, structure=DENSE), device, dtype, tokens, "best")
+        dense = sparse = price_op(
+            projection("", tokens, replace(weight, structure=DENSE)), device, dtype=dtype, fits=fits
+        )
     if verdict.eligible:
         rows, cols = verdict.padded
-        sparse = _cost(replace(weight, rows=rows, cols=cols), device, dtype, tokens, _sparse_library(device))
+        padded = projection("", tokens, replace(weight, rows=rows, cols=cols))
+        sparse = price_op(padded, device, library=_sparse_library(device), dtype=dtype, fits=fits)
     sizes = {layout: matrix_bytes(d_out, d_in, matrix.pattern, bits, layout) for layout in LAYOUTS}
     return Row(matrix, verdict, sizes, dense, sparse)
 
@@ -107,11 +111,6 @@ def judge(matrix: Matrix, device: Device, tokens: int) -> Row:
 def _sparse_library(device: Device) -> str:
     """The device's library for N:M; one for any mask asks for no pattern, and eligibility says nothing of it."""
     return next((name for name in device.libraries if LIBRARIES[name].kind in ("hardware", "groups")), "best")
-
-
-def _cost(weight: Operand, device: Device, dtype: str, tokens: int, library: str) -> Cost:
-    x, out = (Operand(tokens, features, weight.bits) for features in (weight.cols, weight.rows))
-    return price(Workload((Gemm("", "fprop", x, weight.transposed(), out),)), device, dtype=dtype, library=library)
 
 
 def totals(rows: list[Row]) -> dict[str, Any]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import groupby
 from math import prod
+from pathlib import Path
 
 import pandas as pd
 
 from hwmodel.cost import price
 from hwmodel.device import Device
 from hwmodel.footprint import matrix_bytes
+from hwmodel.libraries import Fit, read_fits
 from hwmodel.networks import NetworkConfig, inference, parameters, train_step, weights
 from hwmodel.pattern import DENSE
 from hwmodel.workload import Plan, SitePlan, Workload
@@ -82,6 +84,11 @@ def nominal_phases(network: NetworkConfig, steps: int, recipes: Mapping[str, Rec
     return tuple(Phase(len(list(same)), held) for held, same in groupby(map(plan, range(steps))))
 
 
+def fits_for(path: Path | None, device: Device) -> list[Fit]:
+    """The fits of a user's file, which may be of the device of another file of theirs; none where no file is named."""
+    return read_fits(path, [device]) if path else []
+
+
 def training_flops(job: Job) -> dict[str, float]:
     """FLOPs of the run's matrix products under three accounts of the backward pass, beside what really ran.
 
@@ -102,14 +109,15 @@ def training_flops(job: Job) -> dict[str, float]:
     }
 
 
-def device_rows(job: Job, devices: Sequence[Device]) -> pd.DataFrame:
-    """Modelled cost of one training run and of one inference on each device: seconds, joules, bytes moved, bound.
+def device_rows(job: Job, devices: Sequence[Device], batch: int = 1) -> pd.DataFrame:
+    """Modelled cost of one training run and of one inference of `batch` examples: seconds, joules, bytes moved, bound.
 
     In fp16 where the device has it, as sparse units want it, else in fp32.
     """
     rows = []
+    uses = {"training": job.training(), "inference": job.inference(batch)}
     for device in devices:
-        for what, workload in (("training", job.training()), ("inference", job.inference())):
+        for what, workload in uses.items():
             cost = price(workload, device, dtype=_dtype(device))
             rows.append(
                 {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from hwmodel.device import Device, load_device
 from hwmodel.errors import UserError, unknown
 from hwmodel.execution import Kind
 from hwmodel.processor import BOUNDS
@@ -152,18 +153,38 @@ def pass_library(platform: str, kind: str) -> Library:
     return LIBRARIES[f"PyTorch {family}"]
 
 
-def read_fits(path: Path) -> list[Fit]:
-    """The fits of a file that `nmsim calibrate` wrote. Raises `UserError` for a constant outside its bounds."""
+def read_fits(path: Path, own: Sequence[Device] = ()) -> list[Fit]:
+    """The fits of a file that `nmsim calibrate` wrote; `own` are devices of a user's files, which it may name too.
+
+    Raises `UserError` for a file without fits, an unknown library, device or type, and for a constant that is missing,
+    unknown or outside its bounds.
+    """
     table = read_toml(path)
-    fits = [build(Fit, entry, f"{path}: fit[{i}]") for i, entry in enumerate(table.get("fit", []))]
-    for fit in fits:
-        for name, value in fit.constants.items():
-            if name not in BOUNDS:
-                raise UserError(f"{path}: {fit.library} on {fit.device}: {unknown('constant', name, BOUNDS)}")
-            lower, upper, _ = BOUNDS[name]
-            if not lower * 0.999 <= value <= upper * 1.001:
-                raise UserError(f"{path}: {fit.library}: {name} = {value:g} is outside {lower:g} to {upper:g}")
+    entries = table.get("fit")
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path}: no [[fit]]; nmsim calibrate writes such files")
+    fits = [build(Fit, entry, f"{path}: fit[{i}]") for i, entry in enumerate(entries)]
+    for i, fit in enumerate(fits):
+        try:
+            _check(fit, own)
+        except UserError as error:
+            raise UserError(f"{path}: fit[{i}]: {error}") from None
     return fits
+
+
+def _check(fit: Fit, own: Sequence[Device]) -> None:
+    library = library_named(fit.library)
+    device = next((device for device in own if device.name == fit.device), None) or load_device(fit.device)
+    device.peak(fit.dtype)
+    missing = [name for name in library.free if name not in fit.constants]
+    if missing:
+        raise UserError(f"{fit.library}: missing constant {missing[0]} (needs: {', '.join(library.free)})")
+    for name, value in fit.constants.items():
+        if name not in BOUNDS:
+            raise unknown("constant", name, BOUNDS)
+        lower, upper, _ = BOUNDS[name]
+        if not lower * 0.999 <= value <= upper * 1.001:
+            raise UserError(f"{fit.library}: {name} = {value:g} is outside {lower:g} to {upper:g}")
 
 
 @cache

@@ -45,7 +45,7 @@ def read_measured(path: Path) -> pd.DataFrame:
         table[name] = _numbers(table[name], path, name)
     return table.assign(
         seconds=_seconds(table),
-        device_name=table.device.map(device_name),
+        device_name=table.device.map({name: device_name(name) for name in table.device.unique()}),
         library_name=[library_name(*names) for names in zip(table.library, table.op, strict=True)],
         dtype_name=[dtype_name(*names) for names in zip(table.dtype, table.accumulate, strict=True)],
     )
@@ -71,7 +71,10 @@ def _seconds(table: pd.DataFrame) -> pd.Series[float]:
 
 
 def device_name(name: str) -> str:
-    """The catalogue's name of a device of a measured table; "" for one that it doesn't hold."""
+    """The catalogue's name of a measured table's device, or the path of a user's file; "" for one that is neither."""
+    if name.endswith(".toml"):
+        load_device(name)
+        return name
     try:
         return load_device(DEVICES.get(name, name.lower().replace(" ", "-"))).name
     except UserError:
@@ -102,7 +105,7 @@ def why_uncovered(row: pd.Series[str]) -> str:
     if not row.library_name:
         return f"library not modelled for {row.op}"
     if not row.dtype_name or row.dtype_name not in load_device(row.device_name).peaks:
-        return f"device has no peak rate for {row.dtype}"
+        return f"device has no peak rate for {row['dtype']}"
     sizes = ("m", "n", "k") if row.op in PRODUCTS else ("m",)
     if row[list(sizes)].isna().any():
         return "a size is missing"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from hwmodel.pattern import Structure
-from hwmodel.workload import Elementwise, Gemm, Op, Operand, Phase, Plan
+from hwmodel.workload import Elementwise, Gemm, Op, Operand, Phase, Plan, projection
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ class Linear:
     def fprop(self, plan: Plan, bits: int) -> tuple[Op, ...]:
         """The product with the transposed weight, and the bias."""
         weight = self._weight(plan[self.site].fprop, plan[self.site].axis, bits)
-        x, y = Operand(self.t, self.d_in, bits), Operand(self.t, self.d_out, bits)
-        return (Gemm(self.site, "fprop", x, weight.transposed(), y), *self._bias("fprop", bits))
+        return (projection(self.site, self.t, weight), *self._bias("fprop", bits))
 
     def backward(self, plan: Plan, bits: int) -> tuple[Op, ...]:
         """Input gradient dy @ w (unless first), weight gradient dy.T @ x, and the sum of dy for the bias."""

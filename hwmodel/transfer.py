@@ -50,7 +50,8 @@ def constants_of(library: Library, device: Device, dtype: str, fits: Sequence[Fi
     if donor is None:
         return Known(_filled(library, shared), "assumed")
     bound_by_loads = library.kind in ("vector", "unstructured")
-    ratio = _lane_ratio(device, dtype, donor) if bound_by_loads else _dense_ratio(dense, donor, fits)
+    theirs = _timed(donor, device)
+    ratio = _lane_ratio(device, dtype, donor, theirs) if bound_by_loads else _dense_ratio(dense, donor, theirs, fits)
     carried = {
         name: value * ratio if name in CARRIED else value
         for name, value in donor.constants.items()
@@ -76,20 +77,25 @@ def _nearest(library: Library, device: Device, dtype: str, fits: Sequence[Fit]) 
     return min(donors, key=lambda fit: _distance(device, dtype, fit), default=None)
 
 
+def _timed(fit: Fit, device: Device) -> Device:
+    """The device that a fit is of: this one, which may be of a user's file, or one of the catalogue."""
+    return device if fit.device == device.name else load_device(fit.device)
+
+
 def _distance(device: Device, dtype: str, fit: Fit) -> float:
-    other = load_device(fit.device)
+    other = _timed(fit, device)
     peaks = device.peak(dtype).dense_flops_per_s / other.peak(fit.dtype).dense_flops_per_s
     return abs(math.log(peaks)) + abs(
         math.log(device.memory.bandwidth_bytes_per_s / other.memory.bandwidth_bytes_per_s)
     )
 
 
-def _lane_ratio(device: Device, dtype: str, donor: Fit) -> float:
+def _lane_ratio(device: Device, dtype: str, donor: Fit, theirs: Device) -> float:
     """FLOPs a core and cycle at peak on this device over those on the donor.
 
     A kernel that waits for its loads does as much a core and cycle on both, so its cost over peak grows with the lanes.
     """
-    return _lanes(device, dtype) / _lanes(load_device(donor.device), donor.dtype)
+    return _lanes(device, dtype) / _lanes(theirs, donor.dtype)
 
 
 def _lanes(device: Device, dtype: str) -> float:
@@ -97,12 +103,12 @@ def _lanes(device: Device, dtype: str) -> float:
     return device.peak(dtype).dense_flops_per_s / (device.engine.cores_count * device.engine.clock_hz)
 
 
-def _dense_ratio(dense: Fit | None, donor: Fit, fits: Sequence[Fit]) -> float:
+def _dense_ratio(dense: Fit | None, donor: Fit, theirs: Device, fits: Sequence[Fit]) -> float:
     """Cost of a dense multiply-add on this device over that on the donor; 1 where either was not timed."""
-    theirs = find(fits, dense_name(load_device(donor.device)), donor.device, donor.dtype)
-    if dense is None or theirs is None:
+    base = find(fits, dense_name(theirs), donor.device, donor.dtype)
+    if dense is None or base is None:
         return 1.0
-    return dense.constants["mac_cost"] / theirs.constants["mac_cost"]
+    return dense.constants["mac_cost"] / base.constants["mac_cost"]
 
 
 def _filled(library: Library, known: dict[str, float]) -> Constants:

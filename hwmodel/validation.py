@@ -14,7 +14,7 @@ from hwmodel.device import load_device
 from hwmodel.libraries import LIBRARIES, Fit, Library
 from hwmodel.measured import PASS_STREAMS, Floats, machine_numbers, why_uncovered, work_of
 from hwmodel.processor import BOUNDS, Constants, Machine, pass_seconds, product_seconds
-from hwmodel.transfer import ASSUMED, constants_of, dense_name
+from hwmodel.transfer import ASSUMED, constants_of, dense_name, find
 
 GROUP = ["device", "library", "op", "dtype"]
 KERNEL = ["library_name", "device_name", "dtype_name"]
@@ -93,7 +93,7 @@ def fit_group(rows: pd.DataFrame, fits: Sequence[Fit], source: str = "") -> Fit:
     error = 100 * np.abs(seconds(fitted) / measured - 1)
     median, p90 = (round(float(share), 1) for share in np.quantile(error, (0.5, 0.9)))
     constants = {name: float(f"{getattr(fitted, name):.4g}") for name in library.free}
-    return Fit(*kernel, constants, len(rows), median, p90, source)
+    return Fit(library.name, device.name, kernel.dtype, constants, len(rows), median, p90, source)
 
 
 def _least(loss: Callable[[Floats], float], start: Floats) -> Floats:
@@ -163,7 +163,8 @@ def _left_out(
 ) -> Iterator[pd.Series[float]]:
     """Predictions of each fold of each kernel's rows from a fit to the other folds; one fold alone gives none."""
     for kernel, group in _kernels(rows):
-        others = [fit for fit in fits if Kernel(fit.library, fit.device, fit.dtype) != kernel]
+        mine = find(fits, kernel.library, load_device(kernel.device).name, kernel.dtype)
+        others = [fit for fit in fits if fit is not mine]
         fold = folds(group)
         values = fold.unique()
         for value in values if len(values) > 1 else ():
@@ -185,8 +186,8 @@ def _pattern_folds(group: pd.DataFrame) -> pd.Series[Any]:
 def _other_devices(rows: pd.DataFrame, fits: Sequence[Fit]) -> Iterator[pd.Series[float]]:
     """Predictions of sparse kernels from this device's dense rows and other devices' fits of the same library."""
     for kernel, group in _kernels(rows):
-        dense = dense_name(load_device(kernel.device))
-        others = [fit for fit in fits if fit.device != kernel.device or fit.library == dense]
+        device = load_device(kernel.device)
+        others = [fit for fit in fits if fit.device != device.name or fit.library == dense_name(device)]
         if LIBRARIES[kernel.library].kind in SPARSE_KINDS and any(fit.library == kernel.library for fit in others):
             yield predict(group, others)
 

@@ -102,6 +102,12 @@ class Gemm:
         return 2 * self.macs
 
 
+def projection(site: str, rows: int, weight: Operand) -> Gemm:
+    """The forward product of a linear site: x [rows, d_in] @ weight.T, with a weight [d_out, d_in]."""
+    x, y = (Operand(rows, features, weight.bits) for features in (weight.cols, weight.rows))
+    return Gemm(site, "fprop", x, weight.transposed(), y)
+
+
 @dataclass(frozen=True)
 class Elementwise:
     """`times` passes of a pointwise or row-wise operation over `elements` elements."""

@@ -19,6 +19,7 @@ from nmsim.formats.rewrite import chosen
 from nmsim.formats.tensors import Source
 
 from ..eligible import DTYPES, Matrix, Row, judge, totals
+from ..pricing import fits_for
 from ..trained import open_run_or_file
 from ..transfer import Axis, axis_of, matrices, print_json, progress, show
 
@@ -49,6 +50,7 @@ def check(
     include: tuple[str, ...] = ("*",),
     exclude: tuple[str, ...] = (),
     axis: Axis = "auto",
+    fits: Path | None = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Tell, matrix by matrix, which n:m the weights obey and what it would gain on a device.
@@ -62,13 +64,15 @@ def check(
         include: Globs of tensor names to judge.
         exclude: Globs of tensor names to leave out.
         axis: The axis that groups run along: 1 for weights [d_out, d_in], 0 for [d_in, d_out].
+        fits: Constants that nmsim calibrate wrote; they go before the shipped ones.
         as_json: Print JSON.
     """
     priced = load_device(device)
+    known = fits_for(fits, priced)
     if tokens < 1:
         raise UserError(f"--tokens {tokens}: needs at least 1")
     found, others = _matrices(target, pattern, dtype, (include, exclude), axis)
-    rows = [judge(matrix, priced, tokens) for matrix in found]
+    rows = [judge(matrix, priced, tokens, known) for matrix in found]
     total = totals(rows)
     if as_json:
         head = {"target": target, "device": priced.name, "tokens": tokens}

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from hwmodel.cost import DTYPE_BITS, Cost, price, type_of
+from hwmodel.cost import DTYPE_BITS, Cost, price, price_op, type_of
 from hwmodel.device import Device, load_device
 from hwmodel.errors import UserError, unknown
 from hwmodel.memory import check_fits, training_bytes
 from hwmodel.models import model_named
 from hwmodel.networks import NetworkConfig, inference, plan_of
 from hwmodel.pattern import Pattern
-from hwmodel.workload import Gemm, Operand, SitePlan, Workload
+from hwmodel.workload import Operand, SitePlan, projection
 from nmsim.recipes import RECIPES
 
-from ..pricing import Job, nominal_phases, training_flops
+from ..pricing import Job, fits_for, nominal_phases, training_flops
 
 Json = Annotated[bool, Parameter(name="--json")]
 
@@ -35,6 +36,7 @@ def gemm(
     device: str = "a100",
     dtype: str = "auto",
     library: str = "best",
+    fits: Path | None = None,
     as_json: Json = False,
 ) -> None:
     """Price one product x [rows, inner] @ w.T with w [cols, inner], dense and at a pattern along inner.
@@ -47,18 +49,18 @@ def gemm(
         device: A device, alias or device file.
         dtype: A type of the device; auto takes fp16 where there is one.
         library: A kernel library of the device; best takes the fastest.
+        fits: Constants that nmsim calibrate wrote; they go before the shipped ones.
         as_json: Print JSON.
     """
     for size, value in (("rows", rows), ("inner", inner), ("cols", cols)):
         if value < 1:
             raise UserError(f"{size} = {value}: needs at least 1")
     where = load_device(device)
-    used = _dtype(where, dtype)
+    used, known = _dtype(where, dtype), fits_for(fits, where)
     costs = {}
     for name in dict.fromkeys(("dense", pattern)):
-        weight = Operand(cols, inner, structure=Pattern.parse(name))
-        product = Gemm("product", "fprop", Operand(rows, inner), weight.transposed(), Operand(rows, cols))
-        costs[name] = price(Workload((product,)), where, library=library, dtype=used)
+        product = projection("product", rows, Operand(cols, inner, structure=Pattern.parse(name)))
+        costs[name] = price_op(product, where, library=library, dtype=used, fits=known)
     _show(costs, where, as_json=as_json)
 
 
@@ -73,6 +75,7 @@ def model(
     sites: str = "*.mlp.*",
     device: str = "a100",
     dtype: str = "auto",
+    fits: Path | None = None,
     as_json: Json = False,
 ) -> None:
     """Price one inference of a named model, dense and with its sites at a pattern.
@@ -87,16 +90,17 @@ def model(
         sites: A shell pattern of the linear sites that are sparse.
         device: A device, alias or device file.
         dtype: A type of the device; auto takes fp16 where there is one.
+        fits: Constants that nmsim calibrate wrote; they go before the shipped ones.
         as_json: Print JSON.
     """
     config, where = model_named(name), load_device(device)
-    used = _dtype(where, dtype)
+    used, known = _dtype(where, dtype), fits_for(fits, where)
     costs = {}
     for text in dict.fromkeys(("dense", pattern)):
         plan = plan_of(config, {sites: SitePlan(fprop=Pattern.parse(text))})
         sizes = {"tokens": tokens or config.tokens, "context": context}
         work = inference(config, batch, **sizes, phase=phase, plan=plan, bits=DTYPE_BITS[used])
-        costs[text] = price(work, where, dtype=used)
+        costs[text] = price(work, where, dtype=used, fits=known)
     _show(costs, where, as_json=as_json)
 
 
@@ -110,6 +114,7 @@ def train(
     batch: int = 32,
     device: str = "a100",
     dtype: str = "auto",
+    fits: Path | None = None,
     as_json: Json = False,
 ) -> None:
     """Price a training run of a named model under a recipe's nominal plan, beside dense training.
@@ -123,16 +128,18 @@ def train(
         batch: Sequences or images a step.
         device: A device, alias or device file.
         dtype: A type of the device; auto takes fp16 where there is one.
+        fits: Constants that nmsim calibrate wrote; they go before the shipped ones.
         as_json: Print JSON.
     """
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
     config, where = model_named(name), load_device(device)
-    used = _dtype(where, dtype)
+    used, known = _dtype(where, dtype), fits_for(fits, where)
     job = _job(config, batch, steps, {sites: RECIPES[recipe](Pattern.parse(pattern), steps=steps)})
     memory = training_bytes(config, batch, job.final, tokens=config.tokens, bits=DTYPE_BITS[used])
     check_fits(name, memory, where)
-    costs = {"dense": price(job.dense_training(), where, dtype=used), recipe: price(job.training(), where, dtype=used)}
+    works = {"dense": job.dense_training(), recipe: job.training()}
+    costs = {what: price(work, where, dtype=used, fits=known) for what, work in works.items()}
     extra = {"training_flops": training_flops(job), "memory_bytes": memory}
     _show(costs, where, extra, as_json=as_json)
 

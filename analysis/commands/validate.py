@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hwmodel.checks import check_sparseloop, check_systolic
-from hwmodel.libraries import shipped_fits
+from hwmodel.device import load_device
+from hwmodel.libraries import read_fits, shipped_fits
 from hwmodel.measured import read_measured
 from hwmodel.validation import errors, held_out, predict, report, split_covered
 
@@ -26,16 +27,18 @@ def validate(
     systolic: Path | None = None,
     sparseloop: Path | None = None,
     measure: Path | None = None,
+    fits: Path | None = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
     """Predict measured tables with the shipped constants and show the errors; nothing is fitted to the table.
 
     Args:
         measurements: A table in the schema of the shipped one, which is the default.
-        holdout: Also refit with shapes, patterns and devices left out, and predict those (about two minutes).
+        holdout: Also refit with shapes, patterns and devices left out, and predict those.
         systolic: Check a table of SCALE-Sim cycles instead.
         sparseloop: Check a table of sparse tensor core runs instead.
         measure: Time dense and 2:4 products on this machine's CUDA GPU into this new table (needs the extra torch).
+        fits: Constants that nmsim calibrate wrote; they go before the shipped ones, and the split is called "fits".
         as_json: Print JSON.
     """
     if measure is not None:
@@ -44,7 +47,9 @@ def validate(
         return _check(systolic, sparseloop, as_json=as_json)
     path = measurements or Path(str(files("hwmodel").joinpath("data").joinpath("measured.csv")))
     rows, uncovered = split_covered(read_measured(path))
-    groups = errors(rows, predict(rows, shipped_fits()), "shipped")
+    devices = [load_device(name) for name in rows.device_name.unique()]
+    known = (*read_fits(fits, devices), *shipped_fits()) if fits else shipped_fits()
+    groups = errors(rows, predict(rows, known), "fits" if fits else "shipped")
     if holdout:
         groups = pd.concat([groups, held_out(rows)])
     _show(report(groups, uncovered), as_json=as_json)

@@ -1,10 +1,13 @@
 """The commands of the cost model: cost, validate, calibrate, devices."""
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
 from nmsim_analysis.cli import run
+
+from hwmodel.libraries import shipped_fits, write_fits
 
 
 def answer(capsys, *tokens):
@@ -61,9 +64,44 @@ def test_calibrate_writes_a_file_of_constants(tmp_path, capsys, monkeypatch):
     assert "median error" in capsys.readouterr().out
 
 
+@pytest.fixture
+def slower(tmp_path):
+    """A file in which cuBLAS on the A100 takes twice the shipped time of a multiply-add."""
+    own = [fit for fit in shipped_fits() if (fit.library, fit.device) == ("cuBLAS", "a100-80gb-sxm")]
+    path = tmp_path / "fits.toml"
+    write_fits([replace(f, constants=f.constants | {"mac_cost": 2 * f.constants["mac_cost"]}) for f in own], path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "time"),
+    [
+        (("cost", "gemm", "8192", "8192", "8192"), lambda made: made["costs"]["dense"]["seconds"]),
+        (("cost", "model", "vit-l", "--batch", "64"), lambda made: made["costs"]["dense"]["seconds"]),
+        (
+            ("cost", "train", "vit-b", "--batch", "32", "--steps", "2"),
+            lambda made: made["costs"]["dense"]["seconds"],
+        ),
+        (("check", "vit-l", "--pattern", "2:4"), lambda made: made["total"]["dense_seconds"]),
+        (
+            ("validate",),
+            lambda made: max(
+                g["median"] for g in made["groups"] if (g["device"], g["library"]) == ("A100 SXM 80GB", "cuBLAS")
+            ),
+        ),
+    ],
+)
+def test_fits_of_ones_own_are_used(capsys, slower, tokens, time):
+    shipped, mine = (time(answer(capsys, *tokens, *extra)) for extra in ((), ("--fits", slower)))
+    assert mine > 1.2 * shipped
+
+
 @pytest.mark.parametrize(
     ("tokens", "said"),
     [
+        (["cost", "gemm", "4", "4", "4", "--fits", "nowhere.toml"], "nowhere.toml: no such file"),
+        (["check", "vit-b", "--pattern", "2:4", "--fits", "nowhere.toml"], "nowhere.toml: no such file"),
+        (["validate", "--fits", "nowhere.toml"], "nowhere.toml: no such file"),
         (["cost", "gemm", "4", "4", "4", "--device", "a10"], "did you mean a100"),
         (["cost", "gemm", "4", "4", "4", "--pattern", "4:2"], "needs 1 <= n <= m"),
         (["cost", "gemm", "0", "4", "4"], "needs at least 1"),

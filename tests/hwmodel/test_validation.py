@@ -1,5 +1,6 @@
 """Predictions of measured kernels: errors in bounds, fits that find the truth, hold-outs, and wrong tables."""
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -8,13 +9,16 @@ import pandas as pd
 import pytest
 
 from hwmodel.checks import check_sparseloop, check_systolic
+from hwmodel.cost import price
 from hwmodel.device import load_device
 from hwmodel.errors import UserError
+from hwmodel.explore import broadcast, evaluate
 from hwmodel.libraries import LIBRARIES, read_fits, shipped_fits, write_fits
-from hwmodel.measured import COLUMNS, read_measured
+from hwmodel.measured import COLUMNS, device_name, read_measured
 from hwmodel.processor import BOUNDS
 from hwmodel.transfer import constants_of
 from hwmodel.validation import calibrate, errors, held_out, predict, report, split_covered
+from hwmodel.workload import Operand, Workload, projection
 
 SHIPPED = Path(str(files("hwmodel"))) / "data" / "measured.csv"
 
@@ -72,7 +76,7 @@ def test_what_is_not_covered_says_why(tmp_path):
         "op": ("conv", "no model of the operation"),
         "device": ("Abacus", "device not in the catalogue"),
         "library": ("MyGEMM", "library not modelled"),
-        "dtype": ("fp8", "no peak rate"),
+        "dtype": ("fp8", "no peak rate for fp8"),
         "k": ("", "size is missing"),
         "unit": ("furlongs", "no time or rate"),
     }
@@ -162,12 +166,53 @@ def test_fits_survive_a_file(tmp_path):
     assert tuple(read_fits(tmp_path / "fits.toml")) == shipped_fits()
 
 
-def test_a_constant_outside_its_bounds_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("mac_cost = ", "mac_cost = 9", "mac_cost = 9.* is outside 1 to 40"),
+        ("mac_cost = ", "mad_cost = ", "missing constant mac_cost"),
+        ("constants = { ", "constants = { speed = 2, ", "unknown constant"),
+        ('device = "cpu"', 'device = "cpux"', "unknown device .*did you mean cpu"),
+        ('library = "NumPy"', 'library = "Numpyx"', "did you mean NumPy"),
+        ('dtype = "fp32"', 'dtype = "fp31"', "did you mean fp32"),
+        ("rows = 1", 'rows = "one"', "'one' is str; needs int"),
+        ("[[fit]]", "[[fits]]", "no .*fit"),
+    ],
+)
+def test_a_wrong_file_of_fits_is_refused_with_its_place(tmp_path, old, new, said):
     path = tmp_path / "fits.toml"
-    write_fits(shipped_fits(), path)
-    path.write_text(path.read_text().replace("mac_cost = ", "mac_cost = 9", 1))
-    with pytest.raises(UserError, match="mac_cost = 9"):
+    write_fits(shipped_fits()[:1], path)
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UserError, match=said) as caught:
         read_fits(path)
+    assert str(path) in str(caught.value)
+
+
+def test_fits_of_ones_own_go_before_the_shipped_ones():
+    device, work = load_device("rtx-3090"), Workload((projection("site", 4096, Operand(4096, 4096, 16)),))
+    shipped = next(f for f in shipped_fits() if (f.library, f.device, f.dtype) == ("cuBLAS", "rtx-3090", "fp16"))
+    slower = replace(shipped, constants=shipped.constants | {"mac_cost": 2 * shipped.constants["mac_cost"]})
+    before, after = (price(work, device, dtype="fp16", fits=fits) for fits in ((), (slower,)))
+    assert after.compute_s == pytest.approx(2 * before.compute_s)
+    shape = broadcast(4096, 4096, 4096)
+    assert evaluate(shape, device, dtype="fp16", fits=(slower,)).seconds[0] == after.seconds
+
+
+def test_a_device_of_a_users_file_is_calibrated_and_priced_like_another(tmp_path, quick):
+    text = (files("hwmodel") / "devices" / "rtx-3090.toml").read_text().replace('name = "rtx-3090"', 'name = "mine"')
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    rows = synthetic()
+    rows = rows[(rows.device == "RTX 3090") & (rows.library == "cuBLAS")]
+    theirs = calibrate(rows)[0]
+    fits = calibrate(rows.assign(device=str(path), device_name=str(path)))
+    assert [(fit.device, fit.constants) for fit in fits] == [("mine", theirs.constants)]
+    write_fits(fits, tmp_path / "fits.toml")
+    assert read_fits(tmp_path / "fits.toml", [load_device(path)]) == fits
+    work = Workload((projection("site", 4096, Operand(4096, 4096, 16)),))
+    mine, known = (price(work, load_device(name), dtype="fp16", fits=[*fits, theirs]) for name in (path, "rtx-3090"))
+    assert mine == known != price(work, load_device(path), dtype="fp16")
+    assert device_name(str(path)) == str(path)
 
 
 def test_no_library_has_more_than_six_numbers_on_a_device_and_type():
