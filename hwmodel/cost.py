@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from hwmodel.device import Device
@@ -99,7 +99,7 @@ def price(
     masks: Mapping[str, MaskStatistics] = NO_MASKS,
     fits: Sequence[Fit] = (),
 ) -> Cost:
-    """What the workload costs on the device, operation by operation.
+    """What the workload costs on the device, operation by operation; equal ones, as of equal blocks, are priced once.
 
     `library` "best" takes the fastest of the device's libraries for each product. `dtype` "auto" takes the device's
     type of the operands' width; a named type prices the same operations with values of its width.
@@ -107,9 +107,12 @@ def price(
     `fits` are constants of your own (`libraries.read_fits`), which go before the shipped ones.
     Raises `UserError` for a library or type that the device doesn't have.
     """
-    total = Cost()
+    total, known = Cost(), dict[Op, Cost]()
     for op in workload:
-        total += price_op(op, device, library=library, dtype=dtype, masks=masks, fits=fits)
+        alike = replace(op, site=op.site if op.site in masks else "", times=1)
+        if alike not in known:
+            known[alike] = price_op(alike, device, library=library, dtype=dtype, masks=masks, fits=fits)
+        total += known[alike] * op.times
     return total
 
 
