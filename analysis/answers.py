@@ -72,10 +72,15 @@ def leaders(task: Task, table: pd.DataFrame, compared: Sequence[Comparison]) -> 
     return [*(_leader(task, table, pattern, compared) for pattern in patterns), _resolution(task, compared)]
 
 
+def leader(task: Task, table: pd.DataFrame, pattern: str) -> pd.Series:
+    """The condition of a pattern with the best mean."""
+    return table[table["pattern"] == pattern].sort_values("mean", ascending=task.better == "lower").iloc[0]
+
+
 def _leader(task: Task, table: pd.DataFrame, pattern: str, compared: Sequence[Comparison]) -> str:
-    cell = table[table["pattern"] == pattern].sort_values("mean", ascending=task.better == "lower")
-    best = cell.iloc[0]
+    best = leader(task, table, pattern)
     name = condition(best["recipe"], pattern)
+    cell = table[table["pattern"] == pattern].sort_values("mean", ascending=task.better == "lower")
     others = ["dense", *(condition(r, pattern) for r in cell["recipe"] if r != best["recipe"])]
     calls = [f"{_call(task, compared, name, others[0])} dense"]
     for call in ("better than", "not distinguished from"):
@@ -101,8 +106,8 @@ def _resolution(task: Task, compared: Sequence[Comparison]) -> str:
     typical = pd.Series([c.detectable for c in compared]).median()
     seeds = max(c.count for c in compared)
     return (
-        f"With {seeds} seeds and {len(compared)} comparisons, differences below about {typical:.2g} {task.unit} "
-        "can't be told from chance (median of the smallest detectable ones)."
+        f"With {seeds} seeds and {len(compared)} comparisons, differences below about {typical:.2g} "
+        f"{task.difference_unit} can't be told from chance (median of the smallest detectable ones)."
     )
 
 

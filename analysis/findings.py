@@ -14,7 +14,8 @@ from .pricing import device_rows, layer_rows
 from .statistics import Comparison
 from .store import Record, Store
 from .study import Study, Task
-from .work import job_of
+from .transferred import transferred
+from .work import job_of, run_of
 
 COSTS = ("train_flops", "inference_flops", "stored_bytes", "cpu_s")
 ACCOUNTS = ("train_flops_forward_sparse", "train_flops_forward_and_dgrad_sparse", "train_flops_half")
@@ -22,12 +23,16 @@ ACCOUNTS = ("train_flops_forward_sparse", "train_flops_forward_and_dgrad_sparse"
 
 @dataclass(frozen=True)
 class Finding:
-    """One task's results: a row a run, a row a condition, modelled costs, comparisons of a ranked task, and layers."""
+    """One task's results: a row a run, a row a condition, modelled costs, comparisons of a ranked task, and layers.
+
+    `transferred` has the costs of a ranked task's conditions at the shapes of published models.
+    """
 
     task: Task
     rows: pd.DataFrame
     table: pd.DataFrame
     costs: pd.DataFrame
+    transferred: pd.DataFrame
     compared: list[Comparison]
     layers: pd.DataFrame
 
@@ -66,7 +71,9 @@ def gather(study: Study, rows: pd.DataFrame, store: Store, devices: Sequence[Dev
 def _finding(task: Task, rows: pd.DataFrame, store: Store, devices: Sequence[Device]) -> Finding:
     by = axes(task)
     firsts = rows.drop_duplicates(by).to_dict("records")
-    jobs = [job_of(store.run(row["run"])) for row in firsts]
+    folders = [store.run(row["run"]) for row in firsts]
+    jobs = [job_of(folder) for folder in folders]
+    runs = {tuple(row[a] for a in by): run_of(folder) for row, folder in zip(firsts, folders, strict=True)}
     costs = pd.concat(
         [device_rows(job, devices).assign(**{a: row[a] for a in by}) for job, row in zip(jobs, firsts, strict=True)],
         ignore_index=True,
@@ -75,4 +82,5 @@ def _finding(task: Task, rows: pd.DataFrame, store: Store, devices: Sequence[Dev
     wide = named.pivot_table(index=by, columns="column", values="time_s", sort=False).reset_index()
     table = condition_table(task, rows, [*COSTS, *ACCOUNTS]).merge(wide, on=by)
     compared = comparisons(task, rows) if task.ranked else []
-    return Finding(task, rows, table, costs, compared, layer_rows(jobs[-1]))
+    elsewhere = transferred(runs if task.ranked else {}, by, devices)
+    return Finding(task, rows, table, costs, elsewhere, compared, layer_rows(jobs[-1]))

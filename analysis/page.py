@@ -23,18 +23,22 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-s
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: the key in the rows, its heading with the unit, how to write a number, and its source."""
+    """A column of a table: the key in the rows, its heading with the unit, how to write a number, and its source.
+
+    A number is shown multiplied by `factor`, the column's units in one of the row's.
+    """
 
     key: str
     heading: str
     form: str = "{}"
     source: Source = ""
+    factor: float = 1.0
 
     def text(self, value: Any) -> str:
         """`value` as shown; a number that is not there is a dash."""
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return "–"
-        return self.form.format(value)
+        return self.form.format(value if self.factor == 1 else self.factor * value)
 
 
 @dataclass(frozen=True)

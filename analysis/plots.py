@@ -141,6 +141,7 @@ def _panels(count: int, *, width: float, height: float) -> tuple[Figure, list[Ax
 
 def _label_points(panel: Axes, rows: pd.DataFrame, cost: str) -> None:
     """A name beside every point, moved up where it would cover another name."""
+    panel.figure.draw_without_rendering()  # the layout and the limits decide where points lie
     taken: list[tuple[float, float, float]] = []
     for _, row in rows.sort_values("mean").iterrows():
         text = row["recipe"] if row["pattern"] == "dense" else f"{row['recipe']} {row['pattern']}"

@@ -6,18 +6,19 @@ runs really followed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from . import page, plots
-from .answers import Answer, leaders
+from .answers import Answer, leader, leaders
 from .figures import figures
 from .findings import Finding, Findings
 from .page import Column, Section
 from .store import Store, write_safely
+from .transferred import TARGETS
 
 
 def write(findings: Findings, out: Path, *, commands: Sequence[str]) -> Path:
@@ -39,42 +40,105 @@ def write(findings: Findings, out: Path, *, commands: Sequence[str]) -> Path:
 def answer_lines(findings: Findings) -> list[str]:
     """The answer in sentences: verdicts first, then the leaders of every ranked task, then what failed."""
     lines = [f"{a.hypothesis.claim}: {a.verdict} at this scale." for a in findings.answers]
+    ranked = [f for f in findings.tasks if f.task.ranked]
     for f in findings.tasks:
         if f.task.ranked:
-            lines += [f"{f.task.title}. {sentence}" for sentence in leaders(f.task, f.table, f.compared)]
+            told = [*leaders(f.task, f.table, f.compared), *_gains(f)]
+            lines += told if len(ranked) == 1 else [f"{f.task.title}. {sentence}" for sentence in told]
         else:
             lines.append(f"{f.task.title}: an illustration over few seeds; its recipes are not ranked.")
     failed = [r for r in findings.records if r.state in ("failed", "corrupt")]
     return lines + ([f"{len(failed)} of {len(findings.records)} runs failed; see Runs."] if failed else [])
 
 
-def columns(finding: Finding) -> list[Column]:
-    """The columns of a task's table of conditions, with units and sources."""
-    task = finding.task
-    devices = list(dict.fromkeys(finding.costs["device"]))
-    return [
-        *(Column(axis, axis) for axis in finding.by),
-        Column("mean", task.quality, "{:.3f}", "measured"),
-        Column("error", "± standard error", "{:.3f}", "measured"),
-        Column("count", "seeds", "{:d}"),
-        Column("train_flops", "training FLOPs", "{:.3g}", "modelled"),
-        Column("inference_flops", "inference FLOPs", "{:.3g}", "modelled"),
-        Column("stored_bytes", "stored (bytes)", "{:,.0f}", "modelled"),
-        Column("cpu_s", "CPU time of training (s)", "{:.2f}", "measured"),
-        *(Column(f"training {d}", f"training on {d} (s)", "{:.3g}", "modelled") for d in devices),
-        *(Column(f"inference {d}", f"inference on {d} (s)", "{:.2e}", "modelled") for d in devices),
-    ]
+def _gains(f: Finding) -> Iterator[str]:
+    """What the leader of each pattern gains over dense at the shapes of the first published model, in a sentence."""
+    if f.transferred.empty:
+        return
+    model = f.transferred["model"].iloc[0]
+    rows = f.transferred[f.transferred["model"] == model]
+    for pattern in [p for p in f.table["pattern"].unique() if p != "dense"]:
+        best = leader(f.task, f.table, pattern)
+        mine = rows[(rows["pattern"] == pattern) & (rows["recipe"] == best["recipe"])]
+        if not mine.empty:
+            inference, training = (_by_device(mine[mine["what"] == what]) for what in ("inference", "training"))
+            yield (
+                f"{best['recipe']} at {pattern} on the same sites of {model} (modelled, transferred), times dense "
+                f"speed: inference {inference}; training {training}."
+            )
+
+
+def _by_device(rows: pd.DataFrame) -> str:
+    return ", ".join(f"{gain:.2f} on {device}" for gain, device in zip(rows["gain"], rows["device"], strict=True))
 
 
 def _task_sections(f: Finding, store: Store, folder: Path) -> list[Section]:
+    title = f.task.title
     note = "Means over seeds. Measured on this machine; modelled from the operations that ran."
-    body = page.table(f.table, columns(f), f"{f.task.title}. {note}")
-    for drawn in figures(f, store):
-        body += page.figure(plots.save(drawn.figure, folder, drawn.stem, drawn.rows), drawn.caption)
-    sections = [Section(f.task.title, body)]
+    body = page.table(f.table, _columns(f), f"{title}. {note}")
+    drawn = [page.figure(plots.save(d.figure, folder, d.stem, d.rows), d.caption) for d in figures(f, store)]
+    sections = [Section(title, body + "".join(drawn))]
     if f.task.ranked:
-        sections.append(Section(f"Which recipes differ: {f.task.title}", _compared(f)))
-    return [*sections, Section(f"Layers: {f.task.title}", _layers(f))]
+        sections.append(Section(f"Which recipes differ: {title}", _compared(f)))
+    sections.append(Section(f"On devices: {title}", _on_devices(f)))
+    if not f.transferred.empty:
+        sections.append(Section("The same recipes at full size: modelled, transferred", _transferred(f)))
+    return [*sections, Section(f"Layers: {title}", _layers(f))]
+
+
+def _columns(f: Finding) -> list[Column]:
+    """The columns of a task's table of conditions, with units and sources."""
+    return [
+        *(Column(axis, axis) for axis in f.by),
+        Column("mean", f.task.quality, "{:.3f}", "measured"),
+        Column("error", "± standard error", "{:.3f}", "measured"),
+        Column("count", "seeds", "{:d}"),
+        Column("train_flops", "training GFLOP", "{:.4g}", "modelled", 1e-9),
+        Column("inference_flops", "inference MFLOP", "{:.3g}", "modelled", 1e-6),
+        Column("stored_bytes", "stored kB", "{:,.1f}", "modelled", 1e-3),
+        Column("cpu_s", "CPU time of training (s)", "{:.2f}", "measured"),
+    ]
+
+
+def _on_devices(f: Finding) -> str:
+    text = "One training run, and one inference of one example, with what bounds them. Models this small leave a GPU "
+    shown = [
+        *(Column(axis, axis) for axis in f.by),
+        *_cost_columns({"training": ("training (ms)", 1e3), "inference": ("inference (µs)", 1e6)}),
+    ]
+    return page.table(_wide(f.costs, f.by), shown, f"{text}waiting for kernels to start.")
+
+
+def _transferred(f: Finding) -> str:
+    sizes = " and ".join(f"{target.model} with {target.batch} examples" for target in TARGETS)
+    text = (
+        f"The recipes, patterns and sites of {f.task.title} at the shapes of {sizes} at once. Costs only: the quality "
+        "above is not that of these models."
+    )
+    shown = [
+        Column("model", "model"),
+        *(Column(axis, axis) for axis in f.by),
+        *_cost_columns({"training": ("training step (ms)", 1e3), "inference": ("inference (ms)", 1e3)}, gain=True),
+    ]
+    return page.table(_wide(f.transferred, ["model", *f.by]), shown, text)
+
+
+def _wide(costs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """A row a condition and device, with the columns of training and of inference side by side."""
+    by = [*keys, "device"]
+    sides = {w: costs[costs["what"] == w].drop(columns="what").set_index(by) for w in ("training", "inference")}
+    joined = [side.add_prefix(f"{what}_") for what, side in sides.items()]
+    return pd.concat(joined, axis=1).reset_index()
+
+
+def _cost_columns(uses: Mapping[str, tuple[str, float]], *, gain: bool = False) -> Iterator[Column]:
+    yield Column("device", "device")
+    for use, (heading, factor) in uses.items():
+        yield Column(f"{use}_time_s", heading, "{:,.4g}", "modelled", factor)
+        if gain:
+            yield Column(f"{use}_gain", f"{use}: times dense speed", "{:.2f}", "modelled")
+        yield Column(f"{use}_energy_j", f"{use} energy (mJ), uncalibrated", "{:,.3g}", "modelled", 1e3)
+        yield Column(f"{use}_bound", f"{use} bound by", source="modelled")
 
 
 def _layers(f: Finding) -> str:
@@ -93,7 +157,7 @@ def _compared(f: Finding) -> str:
     rows = pd.DataFrame(
         [asdict(c) | {"call": "different" if c.distinguished else "not distinguished"} for c in f.compared]
     )
-    unit = f.task.unit
+    unit = f.task.difference_unit
     return page.table(
         rows,
         [

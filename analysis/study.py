@@ -20,6 +20,7 @@ import pandas as pd
 
 from hwmodel import toml
 from hwmodel.errors import UserError, unknown
+from nmsim.run import pinned
 
 from .store import Store, config_hash
 from .tradeoff import Better
@@ -46,6 +47,11 @@ class Task:
     def quality(self) -> str:
         """The metric with its unit, for people: "accuracy (%)"."""
         return f"{self.metric.removesuffix('_percent').removesuffix('_nats')} ({self.unit})"
+
+    @property
+    def difference_unit(self) -> str:
+        """The unit of a difference of two values of the metric: points where the metric is a percentage."""
+        return "points" if self.unit == "%" else self.unit
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,7 @@ def _cell(task: Task, point: dict[str, Any]) -> Cell:
         "pattern": "dense" if dense else point["pattern"],
         "sites": "" if dense else " ".join(sites),
     }
-    return Cell(task.name, labels, run)
+    return Cell(task.name, labels, pinned(run))
 
 
 def _set(table: dict[str, Any], dotted: str, value: Any) -> None:

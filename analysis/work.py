@@ -41,7 +41,12 @@ def job(run: Run, history: History) -> Job:
 def job_of(folder: RunFolder) -> Job:
     """The job of a finished run."""
     history = History.from_json((folder.path / "history.json").read_text(encoding="utf-8"))
-    return job(build(Run, folder.record().config, str(folder.path)), history)
+    return job(run_of(folder), history)
+
+
+def run_of(folder: RunFolder) -> Run:
+    """The configuration of a run."""
+    return build(Run, folder.record().config, str(folder.path))
 
 
 def planned(config: dict[str, Any]) -> Job:
