@@ -11,7 +11,9 @@ import pandas as pd
 import tomli_w
 
 from hwmodel.toml import build
-from nmsim.run import Run
+from nmsim.checkpoint import FILE as CHECKPOINT
+from nmsim.run import Run, pinned
+from nmsim.train import Trainer
 
 from .engines import local
 from .loose import loose_study
@@ -54,9 +56,12 @@ def compile_kernels(grid: Sequence[Cell]) -> None:
 
 
 def run_one(config: dict[str, object], where: str, out: Path) -> Outcome:
-    """One run in this process, into the store `out`/runs; its mistakes are the user's."""
-    build(Run, config, where)
-    return execute(work, config, str(Store.create(out / "runs").root))
+    """One run in this process, into the store `out`/runs; its mistakes are the user's, and told before it begins."""
+    config = pinned(config)
+    run, store = build(Run, config, where), Store.create(out / "runs")
+    if not (store.folder(config).path / CHECKPOINT).exists():
+        Trainer(run).close()
+    return execute(work, config, str(store.root))
 
 
 def opened(out: Path) -> tuple[Study, pd.DataFrame, Store]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hwmodel.errors import UserError
-from nmsim.checkpoint import FILE, load_checkpoint
+from nmsim.checkpoint import FILE
 from nmsim.compressed import NMMatrix, decompress
 from nmsim.formats.memory import Memory
 from nmsim.formats.shards import open_weights
@@ -31,9 +31,9 @@ def run_weights(folder: Path) -> Memory:
     if not (folder / FILE).exists():
         raise UserError(f"{folder}: no {FILE}; name a weight file, or the folder of a run that has one")
     run = read_run(folder / "config.toml")
-    with closing(Trainer(run)) as trainer:
-        reached = load_checkpoint(folder, run, trainer.params)
-        with trainer.evaluated(max(0, reached.step - 1)):
+    with closing(Trainer(run, folder)) as trainer:
+        done = trainer.progress.step
+        with trainer.evaluated(done if done == run.steps else max(0, done - 1)):
             return Memory({param.name: _used(param) for param in trainer.params}, folder.name)
 
 

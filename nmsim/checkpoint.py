@@ -22,8 +22,8 @@ from nmsim.layers import Param
 from nmsim.run import Run
 
 FILE = "checkpoint.safetensors"
-FREE = ("threads", "checkpoint_every")
-"""Fields of a run that may change when it goes on: they do not change what it computes."""
+FREE = ("threads", "checkpoint_every", "init")
+"""Fields of a run that may change when it goes on: they do not change what it computes. (Of `init` the hash does.)"""
 
 
 @dataclass
@@ -90,5 +90,5 @@ def _put_slots(param: Param, tensors: dict[str, np.ndarray]) -> None:
 
 def _identity(run: Run) -> str:
     """All that the result of a run depends on, as text."""
-    table = {key: value for key, value in asdict(run).items() if key not in FREE}
+    table = {key: value for key, value in asdict(run).items() if key not in FREE and value != ""}
     return json.dumps(table, sort_keys=True, default=str)

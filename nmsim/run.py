@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from hwmodel.pattern import DENSE, Pattern
 from nmsim import recipes
 from nmsim.data.dataset import DataSet, Examples, Pairs, Text
 from nmsim.data.registry import load, loader
+from nmsim.formats.initial import content_hash
 from nmsim.optim import OptimizerConfig
 from nmsim.recipes import Recipe
 from nmsim.sparsifier import Execution, Remainder
@@ -63,6 +65,8 @@ class Run:
         label_smoothing: Share of the target that is spread over all classes.
         mixup: Parameter of the beta distribution of mixed images (arXiv 1710.09412); 0 mixes none.
         average: Decay of an exponential moving average of the weights, which is what is evaluated; 0 keeps none.
+        init: A weight file to start from, instead of random weights; weights that are zero in it begin pruned.
+        init_sha256: Hash of that file's content, by which the run knows it; taken from the file if it is not given.
     """
 
     data: dict[str, Any]
@@ -81,6 +85,8 @@ class Run:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     average: float = 0.0
+    init: str = ""
+    init_sha256: str = ""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     sparsity: tuple[Sparsity, ...] = ()
 
@@ -96,6 +102,8 @@ class Run:
         if self.mixup and self.kind not in ("mlp", "vit"):
             raise UserError(f"mixup = {self.mixup:g} mixes images; leave it out for a {self.kind}")
         self.recipes()
+        if self.init and not self.init_sha256:
+            object.__setattr__(self, "init_sha256", content_hash(Path(self.init)))
 
     @property
     def kind(self) -> str:
@@ -129,6 +137,13 @@ class Run:
         for name, value in _decided(self.kind, data).items():
             _check_decided(name, getattr(config, name), value)
         return config
+
+
+def pinned(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of a run with the hash of the file that it starts from, so that another content is another run."""
+    if not config.get("init") or config.get("init_sha256"):
+        return dict(config)
+    return {**config, "init_sha256": content_hash(Path(config["init"]))}
 
 
 def read_run(path: str | Path) -> Run:

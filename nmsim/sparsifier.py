@@ -17,6 +17,7 @@ from nmsim.gemm import WIDEST_GROUP
 from nmsim.layers import Param
 from nmsim.recipes.recipe import Recipe
 from nmsim.rules.outputs import Sampler
+from nmsim.rules.selection import keep_zeros
 from nmsim.rules.site import BACKWARD_MASK, GRADIENT, MASK, PREFIX, SECOND_MOMENT_FROZEN, SEED, STEP, Mask, Site, Weight
 
 Execution = Literal["dense", "compressed"]
@@ -43,6 +44,9 @@ class Sparsifier:
     none matches stays dense. With `execution` "compressed" an operand that obeys N:M is an `NMMatrix`. `remainder` says
     what happens where groups do not fill the lines of a weight: refuse, let the last group be shorter ("pad": the
     kernels run as if the line were padded with zeros), or leave the site dense ("exclude").
+
+    Weights that come pruned begin so: the first mask keeps all that are not zero, whatever the recipe would choose, if
+    its structure has room for them.
 
     `notes` says, a line each, where a site got something else than its recipe's nominal structure.
 
@@ -110,7 +114,8 @@ class Sparsifier:
             for rule in recipe.weight:
                 rule.start(site)
         for site, mask in zip(due, recipe.select.choose(due) if due else (), strict=True):
-            _adopt(site, mask, recipe)
+            first = MASK not in site.slots
+            _adopt(site, keep_zeros(site, mask, recipe.select) if first else mask, recipe)
         for site in sites:
             for rule in recipe.weight:
                 rule.settle(site)

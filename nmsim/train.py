@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import threadpoolctl
 
+from hwmodel.errors import UserError
 from nmsim import checkpoint, optim
 from nmsim.checkpoint import Progress
 from nmsim.data.batches import Batches
 from nmsim.data.dataset import Batch
 from nmsim.evaluate import Quality, agreement, evaluate, labels_of, sequence_scores
+from nmsim.formats.initial import content_hash, initial_values
 from nmsim.history import History
 from nmsim.kernels import update
 from nmsim.models.build import build_model
@@ -51,9 +53,7 @@ def train(run: Run, *, folder: Path | None = None, on_step: Callable[[int, float
         UserError: for a run that does not fit its data or its model, before the first step.
         DivergedError: when the loss or a gradient is NaN or infinite.
     """
-    with threadpoolctl.threadpool_limits(1, user_api="blas"), closing(Trainer(run)) as trainer:
-        if folder is not None and (folder / checkpoint.FILE).exists():
-            trainer.progress = checkpoint.load_checkpoint(folder, run, trainer.params)
+    with threadpoolctl.threadpool_limits(1, user_api="blas"), closing(Trainer(run, folder)) as trainer:
         while trainer.progress.step < run.steps:
             loss = trainer.advance()
             on_step(trainer.progress.step - 1, loss)
@@ -70,13 +70,20 @@ def _due(done: int, every: int) -> bool:
 
 
 class Trainer:
-    """A run between two steps: model, recipes, optimiser, and how far it has come."""
+    """A run between two steps: model, recipes, optimiser, and how far it has come.
 
-    def __init__(self, run: Run) -> None:
+    It goes on from the checkpoint in `folder`, where there is one; else it begins with the weights of `run.init`, or
+    random ones.
+    """
+
+    def __init__(self, run: Run, folder: Path | None = None) -> None:
         self.run, self.data = run, run.dataset()
         network = run.network(self.data)
         self.model = build_model(network, np.random.default_rng([run.seed, WEIGHTS]), run.scalar)
         self.params = list(self.model.params())
+        resumes = folder is not None and (folder / checkpoint.FILE).exists()
+        if run.init and not resumes:
+            self._take_initial()
         masks = np.random.default_rng([run.seed, MASKS])
         weights = self.model.sparsifiable()
         self.sparsifier = Sparsifier(run.recipes(), weights, masks, run.execution, run.remainder)
@@ -88,6 +95,8 @@ class Trainer:
         self.probe = Probe(self.model, self.sparsifier, self.flat, run.statistics_every)
         self.batches = Batches(self.data.train, run.batch, run.seed)
         self.progress = Progress(0, 0.0, History(notes=self.sparsifier.notes))
+        if folder is not None and resumes:
+            self.progress = checkpoint.load_checkpoint(folder, run, self.params)
 
     def close(self) -> None:
         """End the threads."""
@@ -153,6 +162,15 @@ class Trainer:
         self.sparsifier.before_forward(step)
         yield
         self.flat.value[:] = trained
+
+    def _take_initial(self) -> None:
+        """Put the weights of the run's file into the model."""
+        path = Path(self.run.init)
+        if content_hash(path) != self.run.init_sha256:
+            raise UserError(f"{path}: its content is not that of init_sha256; restore the file, or start another run")
+        given = initial_values(path, {param.name: param.value.shape for param in self.params})
+        for param in self.params:
+            param.value[...] = given[param.name]
 
     def _lesson(self, step: int) -> Lesson:
         self.batches.position = step

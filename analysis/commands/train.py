@@ -13,15 +13,17 @@ from ..store import Store
 from ..terminal import show_lines
 
 
-def train(run: Path, /, *, out: Path = Path("nmsim-runs"), json: bool = False) -> int:
+def train(run: Path, /, *, init: Path | None = None, out: Path = Path("nmsim-runs"), json: bool = False) -> int:
     """Train one model from a run file; a run that was interrupted goes on where it stopped.
 
     Args:
         run: A TOML file with the run's settings.
+        init: A weight file to start from, such as nmsim export or nmsim prune wrote; as init in the run file.
         out: Folder of runs; each is a folder under `runs`, named by the hash of its settings.
         json: Print the result as JSON.
     """
-    outcome = run_one(read_toml(run), str(run), out)
+    config = read_toml(run) | ({} if init is None else {"init": str(init), "init_sha256": ""})
+    outcome = run_one(config, str(run), out)
     if outcome.state != "done":
         sys.stderr.write(f"nmsim: {run}: {outcome.message}\n")
         return 1

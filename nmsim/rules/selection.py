@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from hwmodel.pattern import Pattern
+from hwmodel.pattern import FanIn, Pattern, Unstructured
 from nmsim.masks import transposable_mask
 from nmsim.rules.scores import Magnitude, Random, Score
 from nmsim.rules.site import MASK, Mask, Site, Weight
 from nmsim.rules.spread import Same, Spread
-from nmsim.rules.structures import as_pattern, best_mask, from_lines, to_lines
+from nmsim.rules.structures import as_pattern, best_mask, from_lines, obeys, to_lines
 from nmsim.schedules import Schedule
 
 
@@ -148,6 +148,26 @@ def active_neurons(salient: np.ndarray, density: float, shape: tuple[int, ...], 
 def first_mask(site: Site) -> Mask:
     """A random mask of the site's structure."""
     return best_mask(Random()(site), site.structure, site.axis)
+
+
+def keep_zeros(site: Site, chosen: Mask, select: Select) -> Mask:
+    """The first mask of a site whose weights came pruned: those that are not zero live, and `chosen` fills it up.
+
+    It is `chosen` itself where that keeps them already, or where they are more than the structure holds.
+    """
+    live: Mask = site.value != 0
+    if select.both_axes or not (live & ~chosen).any():
+        return chosen
+    structure, wanted = site.structure, 2 * live.astype(np.float32) + chosen
+    if isinstance(structure, FanIn):  # rows without a weight are ablated, the others have one fan-in
+        counts = np.moveaxis(live, site.axis, -1).sum(axis=-1)
+        lines = np.moveaxis(wanted, site.axis, -1)
+        filled = _best_up_to(lines, np.ones(lines.shape, bool), np.where(counts, counts.max(), 0))
+        mask = np.ascontiguousarray(np.moveaxis(filled, -1, site.axis))
+        return mask if obeys(mask, structure, site.axis) else chosen
+    if isinstance(structure, Unstructured):  # its budget is shared by the sites, and this is what the site got
+        structure = Unstructured(float(np.mean(chosen)))
+    return best_mask(wanted, structure, site.axis) if obeys(live, structure, site.axis) else chosen
 
 
 def _best(scores: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:

@@ -219,3 +219,31 @@ def test_the_folder_of_a_run_is_exported_as_its_model_uses_it(tmp_path, capsys):
     found = {name: row["found"] for name, row in rows(told(capsys, "check", out)).items()}
     assert found == {"layer0": "1:1", "layer1": "2:4", "head": "1:1"}
     assert rows(told(capsys, "check", folder)).keys() == found.keys()
+
+
+STILL = RUN.replace("steps = 2", "steps = 1\noptimizer = { lr = 1e-30 }")
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(("form", "recipe"), [("dense", "random_ste"), ("nm", "sr_ste"), ("onnx", "transposable")])
+def test_an_exported_run_starts_the_next_one(form, recipe, tmp_path, capsys):
+    (tmp_path / "run.toml").write_text(RUN.replace("sr_ste", recipe))
+    first = told(capsys, "train", tmp_path / "run.toml", "--out", tmp_path / "runs")
+    ending = "onnx" if form == "onnx" else "safetensors"
+    out = tmp_path / f"weights.{ending}"
+    told(capsys, "export", first["folder"], "-o", out, "--format", form)
+    (tmp_path / "still.toml").write_text(STILL.replace("sr_ste", "static_random"))
+    second = told(capsys, "train", tmp_path / "still.toml", "--init", out, "--out", tmp_path / "runs")
+    for key in ("loss_nats", "validation_loss_nats", "accuracy_percent"):
+        assert second[key] == pytest.approx(first[key], rel=1e-6)
+    assert rows(told(capsys, "check", second["folder"]))["layer1"]["found"] == "2:4"
+
+
+@pytest.mark.compiled
+def test_a_file_that_fits_no_model_is_named_before_a_run_is_recorded(checkpoint, tmp_path, capsys):
+    (tmp_path / "run.toml").write_text(RUN)
+    assert cli.run([*map(str, ("train", tmp_path / "run.toml", "--init", checkpoint, "--out", tmp_path / "runs"))]) == 2
+    err = capsys.readouterr().err
+    assert "embed.weight is no parameter of this model" in err
+    assert err.count("\n") == 1
+    assert not list((tmp_path / "runs" / "runs").iterdir())
