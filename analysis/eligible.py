@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hwmodel.cost import Cost, price_op
+from hwmodel.cost import Cost
 from hwmodel.device import Device
 from hwmodel.eligibility import Eligibility, eligibility
 from hwmodel.footprint import matrix_bytes
 from hwmodel.libraries import LIBRARIES, Fit
 from hwmodel.pattern import DENSE, Pattern
-from hwmodel.workload import Operand, projection
+from hwmodel.reasons import Question, bound_detail, pays_from
+from hwmodel.workload import Operand
 
 DTYPES = {
     "float64": ("fp64", 64),
@@ -54,6 +55,8 @@ class Row:
     bytes: dict[str, int]
     dense: Cost
     sparse: Cost
+    bound: str
+    pays_from: dict[str, int | str | None]
 
     @property
     def gain(self) -> float:
@@ -65,7 +68,7 @@ class Row:
         """The rule that decided, or what bounds a product that is eligible and gains nothing."""
         if not self.verdict.eligible or self.gain > 1:
             return self.verdict.rule
-        return f"{self.verdict.rule}, but no faster at this size: bound by {self.sparse.bound}"
+        return f"{self.verdict.rule}, but no faster at this size: bound by {self.sparse.bound}, {self.bound}"
 
     def as_dict(self) -> dict[str, Any]:
         """The row as JSON."""
@@ -86,6 +89,7 @@ class Row:
             "dense_seconds": self.dense.seconds,
             "seconds": self.dense.seconds / self.gain,
             "gain": self.gain,
+            "pays_from": self.pays_from,
         }
 
 
@@ -95,17 +99,16 @@ def judge(matrix: Matrix, device: Device, tokens: int, fits: Sequence[Fit] = ())
     dtype, bits = DTYPES[matrix.dtype]
     weight = Operand(d_out, d_in, bits, matrix.pattern)
     verdict = eligibility(weight, device, dtype)
-    dense = sparse = Cost()
-    if dtype in device.peaks:
-        dense = sparse = price_op(
-            projection("", tokens, replace(weight, structure=DENSE)), device, dtype=dtype, fits=fits
-        )
-    if verdict.eligible:
-        rows, cols = verdict.padded
-        padded = projection("", tokens, replace(weight, rows=rows, cols=cols))
-        sparse = price_op(padded, device, library=_sparse_library(device), dtype=dtype, fits=fits)
     sizes = {layout: matrix_bytes(d_out, d_in, matrix.pattern, bits, layout) for layout in LAYOUTS}
-    return Row(matrix, verdict, sizes, dense, sparse)
+    if dtype not in device.peaks:
+        return Row(matrix, verdict, sizes, Cost(), Cost(), "", {})
+    dense = Question(tokens, weight, device, dtype, "best", fits).cost(DENSE)
+    if not verdict.eligible:
+        return Row(matrix, verdict, sizes, dense, dense, "", {})
+    rows, cols = verdict.padded
+    ask = Question(tokens, replace(weight, rows=rows, cols=cols), device, dtype, _sparse_library(device), fits)
+    sparse = ask.cost(matrix.pattern)
+    return Row(matrix, verdict, sizes, dense, sparse, bound_detail(ask, sparse), pays_from(ask))
 
 
 def _sparse_library(device: Device) -> str:

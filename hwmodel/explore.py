@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from hwmodel.cost import DTYPE_BITS, libraries_of, type_of
+from hwmodel.cost import DTYPE_BITS, kernels, type_of
 from hwmodel.device import Device
 from hwmodel.engines import Product, Routine, abilities, estimate
 from hwmodel.errors import UserError
-from hwmodel.execution import RUN_DENSE, choose, moved_bytes
-from hwmodel.libraries import Fit, Library
+from hwmodel.execution import choose, moved_bytes
+from hwmodel.libraries import Fit
 from hwmodel.pattern import DENSE, Structure
+from hwmodel.workload import Operand, projection
 
 Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -40,43 +41,48 @@ class Points(NamedTuple):
 
 
 def evaluate(
-    shapes: Shapes, device: Device, structure: Structure = DENSE, *, dtype: str = "auto", fits: Sequence[Fit] = ()
+    shapes: Shapes,
+    device: Device,
+    structure: Structure = DENSE,
+    *,
+    library: str = "best",
+    dtype: str = "auto",
+    fits: Sequence[Fit] = (),
 ) -> Points:
     """Costs of the products of a weight [cols, inner] at a structure along `inner` with inputs [rows, inner].
 
-    Equal to `price` of the same products, to the bit: each product takes the fastest of the device's libraries.
+    Equal to `price` of the same products, to the bit: with "best", each takes the fastest of the device's libraries.
     """
     used = type_of(device, 32) if dtype == "auto" else dtype
     device.peak(used)
+    routines = _routines(device, structure, library, used, fits)
     made = Points(*(np.empty(len(shapes.rows)) for _ in Points._fields))
     for first in range(0, len(shapes.rows), BLOCK):
         block = slice(first, first + BLOCK)
-        parts = _best(Shapes(*(sizes[block] for sizes in shapes)), device, structure, used, fits)
+        parts = _best(Shapes(*(sizes[block] for sizes in shapes)), device, structure, routines)
         for whole, part in zip(made, parts, strict=True):
             whole[block] = part
     return made
 
 
-def _best(shapes: Shapes, device: Device, structure: Structure, dtype: str, fits: Sequence[Fit]) -> Points:
-    bits, able = DTYPE_BITS[dtype], abilities(device.engine, device, dtype)
+def _best(shapes: Shapes, device: Device, structure: Structure, routines: Sequence[Routine]) -> Points:
     rows, inner, cols = shapes
     tried: list[Points] = []
-    for library in _usable(device, structure, dtype):
-        choice = choose(library.kind, structure, "reduction", able)
+    for routine in routines:
+        bits, able = DTYPE_BITS[routine.dtype], abilities(device.engine, device, routine.dtype)
+        choice = choose(routine.library.kind, structure, "reduction", able)
         moved = moved_bytes(cols, inner, rows, bits, choice)
-        product = Product(cols, inner, rows, 1, moved, bits, choice)
-        priced = estimate(device.engine, device, product, Routine(library, dtype, fits))
+        priced = estimate(device.engine, device, Product(cols, inner, rows, 1, moved, bits, choice), routine)
         tried.append(Points(priced.time.total, priced.joules, priced.bytes, priced.flops))
     return reduce(_faster, tried)
 
 
-def _usable(device: Device, structure: Structure, dtype: str) -> list[Library]:
-    """The device's libraries that can use the structure, in its own order, then the dense one."""
-    known, able = libraries_of(device), abilities(device.engine, device, dtype)
-    libraries = [known[name] for name in device.libraries or (device.name,)]
-    sparse = [lib for lib in libraries if choose(lib.kind, structure, "reduction", able) != RUN_DENSE]
-    dense = next((lib for lib in libraries if lib.kind == "dense"), libraries[0])
-    return [*sparse, *(lib for lib in (dense,) if lib not in sparse)]
+def _routines(
+    device: Device, structure: Structure, library: str, dtype: str, fits: Sequence[Fit]
+) -> tuple[Routine, ...]:
+    """Those that `price` chooses from for a weight of the structure, whatever its shape."""
+    one = projection("", 1, Operand(1, 1, DTYPE_BITS[dtype], structure))
+    return tuple(Routine(kernel, dtype, fits) for kernel in kernels(one, device, dtype, library))
 
 
 def _faster(a: Points, b: Points) -> Points:
@@ -126,10 +132,17 @@ def _undominated(costs: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_
 
 
 def gain(
-    device: Device, structure: Structure, shapes: Shapes, *, dtype: str = "auto", fits: Sequence[Fit] = ()
+    device: Device,
+    structure: Structure,
+    shapes: Shapes,
+    *,
+    library: str = "best",
+    dtype: str = "auto",
+    fits: Sequence[Fit] = (),
 ) -> Floats:
     """Dense over sparse time of every product."""
-    dense, sparse = (evaluate(shapes, device, s, dtype=dtype, fits=fits).seconds for s in (DENSE, structure))
+    times = (evaluate(shapes, device, s, library=library, dtype=dtype, fits=fits).seconds for s in (DENSE, structure))
+    dense, sparse = times
     return np.asarray(dense / sparse)
 
 
@@ -152,8 +165,16 @@ def broadcast(rows: Any, inner: Any, cols: Any) -> Shapes:
 
 
 def densest_that_pays(
-    device: Device, structures: Sequence[Structure], shape: Shapes, *, dtype: str = "auto", fits: Sequence[Fit] = ()
+    device: Device,
+    structures: Sequence[Structure],
+    shape: Shapes,
+    *,
+    threshold: float = 1.0,
+    library: str = "best",
+    dtype: str = "auto",
+    fits: Sequence[Fit] = (),
 ) -> Structure | None:
-    """The densest of the structures with which every product is faster than dense; None where none is."""
-    paying = [s for s in structures if (gain(device, s, shape, dtype=dtype, fits=fits) > 1).all()]
+    """The densest of the structures whose every gain exceeds the threshold; None where none does."""
+    options: dict[str, Any] = {"library": library, "dtype": dtype, "fits": fits}
+    paying = [s for s in structures if (gain(device, s, shape, **options) > threshold).all()]
     return max(paying, key=lambda structure: structure.density, default=None)

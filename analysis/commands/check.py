@@ -35,6 +35,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "dense bytes": lambda row: f"{row.bytes['dense']:,}",
     "index bytes": lambda row: f"{row.bytes['index']:,}",
     "gain (modelled)": lambda row: f"{row.gain:.2f}",
+    "pays from tokens": lambda row: str(row.pays_from.get("batch") or ""),
     "rule": lambda row: row.why,
 }
 

@@ -12,17 +12,19 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from hwmodel.cost import DTYPE_BITS, Cost, price, price_op, type_of
+from hwmodel.cost import DTYPE_BITS, Cost, price, type_of
 from hwmodel.device import Device, load_device
 from hwmodel.errors import UserError, unknown
 from hwmodel.memory import check_fits, training_bytes
 from hwmodel.models import model_named
 from hwmodel.networks import NetworkConfig, inference, plan_of
-from hwmodel.pattern import Pattern
-from hwmodel.workload import Operand, SitePlan, projection
+from hwmodel.pattern import DENSE, Pattern
+from hwmodel.reasons import Question, pays_from, pays_text, reason
+from hwmodel.workload import Operand, SitePlan
 from nmsim.recipes import RECIPES
 
 from ..pricing import Job, fits_for, nominal_phases, training_flops
+from ..terminal import PIPED_WIDTH
 
 Json = Annotated[bool, Parameter(name="--json")]
 
@@ -39,7 +41,7 @@ def gemm(
     fits: Path | None = None,
     as_json: Json = False,
 ) -> None:
-    """Price one product x [rows, inner] @ w.T with w [cols, inner], dense and at a pattern along inner.
+    """Price one product x [rows, inner] @ w.T with w [cols, inner], dense and at a pattern along inner, and say why.
 
     Args:
         rows: Tokens.
@@ -57,11 +59,16 @@ def gemm(
             raise UserError(f"{size} = {value}: needs at least 1")
     where = load_device(device)
     used, known = _dtype(where, dtype), fits_for(fits, where)
-    costs = {}
-    for name in dict.fromkeys(("dense", pattern)):
-        product = projection("product", rows, Operand(cols, inner, structure=Pattern.parse(name)))
-        costs[name] = price_op(product, where, library=library, dtype=used, fits=known)
-    _show(costs, where, as_json=as_json)
+    asked = Pattern.parse(pattern)
+    if inner % asked.m:
+        padded = -(-inner // asked.m) * asked.m
+        raise UserError(
+            f"inner = {inner} is not a multiple of m = {asked.m}; pad it to {padded} or take another pattern"
+        )
+    ask = Question(rows, Operand(cols, inner, structure=asked), where, used, library, known)
+    costs = {"dense": ask.cost(DENSE)} | ({} if asked.is_dense else {str(asked): ask.cost(asked)})
+    extra = {} if asked.is_dense else {"why": reason(ask), "pays_from": pays_from(ask)}
+    _show(costs, where, extra, as_json=as_json)
 
 
 def model(
@@ -172,6 +179,16 @@ def _show(costs: dict[str, Cost], device: Device, extra: dict[str, Any] | None =
         numbers = (cost.seconds * 1e3, first.seconds / cost.seconds, cost.joules, cost.bytes / 1e6, cost.flops / 1e9)
         table.add_row(name, *(f"{number:.4g}" for number in numbers), cost.bound, cost.library, cost.dtype)
     console = Console()
+    console = console if console.is_terminal else Console(width=PIPED_WIDTH)
     console.print(table)
-    for name, numbers in (extra or {}).items():
-        console.print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in numbers.items()))
+    for name, found in (extra or {}).items():
+        console.print(_line(name, found), markup=False, highlight=False, soft_wrap=True)
+
+
+def _line(name: str, found: str | dict[str, Any]) -> str:
+    """A sentence as it is; numbers by their names."""
+    if isinstance(found, str):
+        return found
+    if name == "pays_from":
+        return pays_text(found)
+    return f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in found.items())

@@ -20,6 +20,8 @@ def test_cost_of_a_product_compares_a_pattern_with_dense(capsys):
     assert made["device"] == "a100-80gb-sxm"
     assert 1.5 < made["costs"]["2:4"]["gain"] < 2
     assert made["costs"]["dense"]["library"] == "cuBLAS"
+    assert "compute-bound" in made["why"]
+    assert made["pays_from"] == {"batch": 256, "width": 512, "pattern": "2:4"}
 
 
 def test_cost_of_a_model_and_of_its_training(capsys):
@@ -30,9 +32,21 @@ def test_cost_of_a_model_and_of_its_training(capsys):
     assert train["memory_bytes"]["activations"] > 0
 
 
+def test_a_line_a_layer_says_from_how_many_tokens_on_it_pays(capsys):
+    layers = {row["name"]: row for row in answer(capsys, "check", "vit-b", "--pattern", "2:4")["tensors"]}
+    up = layers["block0.mlp.up"]
+    assert up["pays_from"]["batch"] <= 2048
+    few = answer(capsys, "check", "vit-b", "--pattern", "2:4", "--tokens", "16")["tensors"]
+    assert all("no faster at this size: bound by" in row["rule"] for row in few if row["name"] == "block0.mlp.up")
+
+
 def test_tables_for_people(capsys):
     assert run(["cost", "gemm", "64", "64", "64", "--device", "cpu"]) == 0
     assert "uncalibrated" in capsys.readouterr().out
+    assert run(["cost", "gemm", "197", "768", "3072", "--pattern", "4:8"]) == 0
+    told = capsys.readouterr().out
+    assert "4:8 is not contained in 2:4" in told
+    assert "Break-even" in told
     assert run(["devices"]) == 0
     assert run(["devices", "rtx-3090"]) == 0
     assert run(["devices", "--fits"]) == 0
@@ -104,6 +118,7 @@ def test_fits_of_ones_own_are_used(capsys, slower, tokens, time):
         (["validate", "--fits", "nowhere.toml"], "nowhere.toml: no such file"),
         (["cost", "gemm", "4", "4", "4", "--device", "a10"], "did you mean a100"),
         (["cost", "gemm", "4", "4", "4", "--pattern", "4:2"], "needs 1 <= n <= m"),
+        (["cost", "gemm", "4", "30", "4", "--pattern", "2:4"], "inner = 30 is not a multiple of m = 4; pad it to 32"),
         (["cost", "gemm", "0", "4", "4"], "needs at least 1"),
         (["cost", "model", "vit-z"], "did you mean vit-"),
         (["cost", "model", "vit-b", "--sites", "*.ffn.*"], "matches no site"),
