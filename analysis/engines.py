@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numba
@@ -20,6 +21,7 @@ from hwmodel.errors import UserError
 from .sweep import Engine
 
 ANSWER_SECONDS = 10.0
+MAX_TIMEOUTS = 100
 
 
 def local(workers: int = 0, threads: int = 1) -> Engine:
@@ -55,8 +57,11 @@ def dask(cluster: str) -> Engine:
 
 
 def slurm(folder: Path, minutes: int) -> Engine:
-    """Slurm jobs of one core through submitit, their logs in `folder`; local processes where there is no Slurm."""
-    executor = _extra("submitit", "--slurm", "slurm").AutoExecutor(folder=folder)
+    """Slurm jobs of one core through submitit, their logs in `folder`; local processes where there is no Slurm.
+
+    A job whose `minutes` are over, or that makes room for another, is queued again and its run resumes.
+    """
+    executor = _extra("submitit", "--slurm", "slurm").AutoExecutor(folder=folder, slurm_max_num_timeout=MAX_TIMEOUTS)
     executor.update_parameters(timeout_min=minutes, cpus_per_task=1)
     return lambda jobs: _Submitit(executor, jobs)
 
@@ -87,15 +92,38 @@ class _Submitit(Executor):
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """A job now, and a future that its waiter completes."""
-        return self._waiters.submit(self._executor.submit(fn, *args, **kwargs).result)
+        return self._waiters.submit(self._executor.submit(_Resumable(fn), *args, **kwargs).result)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's
         """Wait for the jobs."""
         self._waiters.shutdown(wait=wait, cancel_futures=cancel_futures)
 
 
+class _Resumable:
+    """A function that submitit queues again, with the same arguments, when its job is interrupted."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._fn = fn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._fn(*args, **kwargs)
+
+    def checkpoint(self, *args: Any, **kwargs: Any) -> Any:
+        """The submission that replaces this one."""
+        return import_module("submitit.helpers").DelayedSubmission(self, *args, **kwargs)
+
+
 def _prepare(threads: int) -> None:
-    """Pin both thread pools of a fresh worker, and leave Ctrl-C to the process that started it."""
+    """Pin both thread pools of a fresh worker, leave Ctrl-C to the process that started it, and end when that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
     threadpoolctl.threadpool_limits(threads)
     numba.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """Wait for the process that started this one, and end with it: a killed parent leaves no worker behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "not a worker"  # noqa: S101 (the executor starts it in workers only)
+    parent.join()
+    os._exit(1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .. import engines
 from ..drive import default_engine, run_study
-from ..engines import dask, slurm
 from ..estimate import show_estimate
 from ..study import read_study
 from .report import DEFAULT_DEVICES, publish
@@ -18,7 +18,8 @@ def sweep(
     out: Path = Path("nmsim-study"),
     workers: int = 0,
     cluster: str = "",
-    slurm_minutes: int = 0,
+    slurm: bool = False,
+    slurm_minutes: int = 60,
     dry_run: bool = False,
     device: tuple[str, ...] = DEFAULT_DEVICES,
 ) -> None:
@@ -29,7 +30,8 @@ def sweep(
         out: Folder of the runs and the report.
         workers: Worker processes on this machine; as many as there are cores when 0.
         cluster: Address or scheduler file of a dask cluster that shares this file system.
-        slurm_minutes: Run as Slurm jobs of one core, with this time limit each.
+        slurm: Run as Slurm jobs of one core each.
+        slurm_minutes: Time limit of a Slurm job; one that reaches it is queued again and goes on.
         dry_run: Say what the study costs in hours, FLOPs and bytes on disk, and stop.
         device: Devices to price the results on.
     """
@@ -38,9 +40,9 @@ def sweep(
         show_estimate(read)
         return
     if cluster:
-        engine = dask(cluster)
-    elif slurm_minutes:
-        engine = slurm(out / "slurm", slurm_minutes)
+        engine = engines.dask(cluster)
+    elif slurm:
+        engine = engines.slurm(out / "slurm", slurm_minutes)
     else:
         engine = default_engine(workers)
     rows, store = run_study(read, out, engine, "runs")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +76,55 @@ def test_a_run_that_always_kills_its_worker_is_named_and_the_rest_goes_on(store)
     assert "killed" in bad.message
     assert {o.state for o in outcomes.values()} == {"done"}
     assert len(outcomes) == 6
+
+
+def test_a_slurm_job_out_of_time_is_queued_again_and_its_run_done_once(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    config = {"does": "run out of time once", "seed": 0}
+    outcomes = sweep(toy, [config], store, engines.slurm(tmp_path / "slurm", 1), lambda _: None)
+    assert [outcome.state for outcome in outcomes] == ["done"]
+    assert executions(store, config) == 2
+    assert len(store.frame()) == 1
+
+
+SWEEPER = """
+import sys
+from nmsim_analysis import engines
+from nmsim_analysis.store import Store
+from nmsim_analysis.sweep import sweep
+from toy_work import toy
+
+if __name__ == "__main__":
+    sweep(toy, [{"does": "work", "seed": 0, "seconds": 600}], Store.create(sys.argv[1]), engines.local(1), print)
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_sweep_leaves_no_worker_behind(stop, tmp_path):
+    script = Path(__file__).parent / "toy_work.py"
+    (tmp_path / "sweeper.py").write_text(SWEEPER)
+    environment = os.environ | {"PYTHONPATH": str(script.parent)}
+    runs = tmp_path / "runs"
+    with subprocess.Popen([sys.executable, tmp_path / "sweeper.py", runs], env=environment) as sweeper:
+        while not (begun := list(runs.glob("*/executions"))):
+            time.sleep(0.05)
+        worker = int(begun[0].read_text())
+        sweeper.send_signal(stop)
+        assert sweeper.wait(60) == -stop
+    for _ in range(600):
+        if not alive(worker):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"worker {worker} outlived its parent")
+
+
+def alive(process):
+    """Whether a process runs: a zombie that nobody waits for doesn't."""
+    status = Path(f"/proc/{process}/stat")
+    try:
+        return status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_full_disk_stops_one_run_only(store, monkeypatch):

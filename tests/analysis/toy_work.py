@@ -18,6 +18,10 @@ def toy(config, folder):
             raise FloatingPointError("loss is NaN at step 3, first at block0.mlp.up")
         case "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "run out of time once" if not (folder.path / "late").exists():
+            (folder.path / "late").touch()
+            os.kill(os.getpid(), signal.SIGUSR2)
+            time.sleep(60)
         case "die once" if not (folder.path / "died").exists():
             (folder.path / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
