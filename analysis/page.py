@@ -18,6 +18,7 @@ from typing import Any, Literal
 import pandas as pd
 
 Source = Literal["", "measured", "modelled"]
+SHORT = 24  # characters of a cell that are never broken into lines
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
@@ -113,7 +114,8 @@ def _cell(row: dict[Any, Any], column: Column) -> str:
     value = row.get(column.key)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f'<td class="{column.source}" data-value="{value}">{escape(column.text(value))}</td>'
-    return f'<td class="text">{escape(column.text(value))}</td>'
+    text = column.text(value)
+    return f'<td class="text{" short" if len(text) <= SHORT else ""}">{escape(text)}</td>'
 
 
 def _asset(name: str) -> str:
