@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from hwmodel.toml import build
@@ -18,13 +17,11 @@ def work(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
     """Train the run of `config`, going on from its last checkpoint; the row of its result."""
     run = build(Run, config, "run")
     folder.write_json("manifest.json", run.dataset().manifest.as_dict())
-    start = time.process_time()
     history = train(run, folder=folder.path)
-    cpu = time.process_time() - start
     write_safely(folder.path / "history.json", history.to_json().encode())
     folder.write_table("metrics.csv", history.to_frame())
     folder.write_table("statistics.csv", history.statistics_frame())
-    return history.result | {"cpu_s": cpu} | best(history) | counted(job(run, history))
+    return history.result | {"cpu_s": history.result["train_cpu_seconds"]} | best(history) | counted(job(run, history))
 
 
 def warm_up(config: dict[str, Any]) -> None:

@@ -28,10 +28,11 @@ FREE = ("threads", "checkpoint_every", "init")
 
 @dataclass
 class Progress:
-    """How far a run has come."""
+    """How far a run has come: steps done, the seconds that they took by the clock and of all processors, and rows."""
 
     step: int
     seconds: float
+    cpu_seconds: float
     history: History
 
 
@@ -45,6 +46,7 @@ def save_checkpoint(folder: Path, run: Run, params: Iterable[Param], progress: P
         "run": _identity(run),
         "step": str(progress.step),
         "seconds": repr(progress.seconds),
+        "cpu_seconds": repr(progress.cpu_seconds),
         "history": progress.history.to_json(),
     }
     with replacing(folder / FILE) as file:
@@ -69,7 +71,8 @@ def load_checkpoint(folder: Path, run: Run, params: Iterable[Param]) -> Progress
     for param in params_once(params):
         param.value[...] = tensors.pop(f"value/{param.name}")
         _put_slots(param, tensors)
-    return Progress(int(metadata["step"]), float(metadata["seconds"]), History.from_json(metadata["history"]))
+    step, history = int(metadata["step"]), History.from_json(metadata["history"])
+    return Progress(step, float(metadata["seconds"]), float(metadata["cpu_seconds"]), history)
 
 
 def params_once(params: Iterable[Param]) -> list[Param]:

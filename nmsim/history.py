@@ -53,7 +53,7 @@ class History:
     def to_json(self) -> str:
         """The history as text, exact to the bit."""
         plans = [[steps, _plan_table(plan)] for steps, plan in self.plans]
-        return json.dumps({**asdict(self), "plans": plans})
+        return json.dumps({**vars(self), "plans": plans})
 
     @classmethod
     def from_json(cls, text: str) -> History:

@@ -94,7 +94,7 @@ class Trainer:
         self.shards = Shards(self.model, network, self.flat, self.team, run.shards)
         self.probe = Probe(self.model, self.sparsifier, self.flat, run.statistics_every)
         self.batches = Batches(self.data.train, run.batch, run.seed)
-        self.progress = Progress(0, 0.0, History(notes=self.sparsifier.notes))
+        self.progress = Progress(0, 0.0, 0.0, History(notes=self.sparsifier.notes))
         if folder is not None and resumes:
             self.progress = checkpoint.load_checkpoint(folder, run, self.params)
 
@@ -104,7 +104,8 @@ class Trainer:
 
     def advance(self) -> float:
         """One step; the mean loss of its batch."""
-        start, step, history = time.perf_counter(), self.progress.step, self.progress.history
+        start, cpu_start = time.perf_counter(), time.process_time()
+        step, history = self.progress.step, self.progress.history
         self.flat.gather()
         self.probe.masks(step)
         self.sparsifier.before_forward(step)
@@ -120,6 +121,7 @@ class Trainer:
         history.statistics += self.probe.record(step, clip)
         history.follow(self.sparsifier.plan(step))
         self.progress.seconds += time.perf_counter() - start
+        self.progress.cpu_seconds += time.process_time() - cpu_start
         row = {"step": step, "loss_nats": loss.value, "learning_rate": self.optimizer.lr(step), "gradient_norm": norm}
         history.rows.append(row | self._validation(step))
         self.progress.step += 1
@@ -144,7 +146,7 @@ class Trainer:
                 f"the bound is {compared.bound:.1e}"
             )
         result |= {"compressed_error": compared.error, "compressed_bound": compared.bound}
-        result["train_seconds"] = self.progress.seconds
+        result |= {"train_seconds": self.progress.seconds, "train_cpu_seconds": self.progress.cpu_seconds}
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""

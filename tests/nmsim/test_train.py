@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
+import tomli_w
 
 from hwmodel.errors import UserError
 from hwmodel.toml import build
@@ -69,6 +74,51 @@ def test_a_resumed_run_has_the_bits_of_one_that_never_stopped(name, tmp_path):
     assert state(second) == state(straight)
     assert second.progress.history.rows == straight.progress.history.rows
     assert second.progress.history.plans == straight.progress.history.plans
+
+
+TRAINING = """
+import sys
+from pathlib import Path
+from nmsim.run import read_run
+from nmsim.train import train
+
+train(read_run(sys.argv[1]), folder=Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.compiled
+def test_a_run_that_was_killed_again_and_again_ends_with_the_bits_of_one_that_was_not(tmp_path):
+    table = SMALL | {"steps": 400, "checkpoint_every": 7, "evaluate_every": 50}
+    table |= {"sparsity": [SPARSE | {"recipe": "mdgf_exponential"}]}
+    settings, file, folders = (
+        build(Run, table, "test"),
+        tmp_path / "run.toml",
+        (tmp_path / "killed", tmp_path / "whole"),
+    )
+    file.write_text(tomli_w.dumps(table))
+    for folder in folders:
+        folder.mkdir()
+    command = [sys.executable, "-c", TRAINING, file, folders[0]]
+    for delay in (0.0, 0.05):
+        before = checkpointed(folders[0])
+        with subprocess.Popen(command) as training:
+            while checkpointed(folders[0]) == before and training.poll() is None:
+                time.sleep(0.002)
+            time.sleep(delay)
+            training.kill()
+        assert training.returncode == -signal.SIGKILL, "the run ended before it was killed; give it more steps"
+    subprocess.run(command, check=True)
+    train(settings, folder=folders[1])
+    killed, whole = (Trainer(settings, folder) for folder in folders)
+    assert state(killed) == state(whole)
+    assert killed.progress.step == whole.progress.step == settings.steps
+    assert without_clock(killed.progress.history) == without_clock(whole.progress.history)
+
+
+def checkpointed(folder):
+    """When the checkpoint of a folder was last written; 0 before the first."""
+    file = folder / checkpoint.FILE
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 @pytest.mark.compiled
