@@ -15,7 +15,7 @@ from hwmodel.cost import price
 from hwmodel.device import Device
 from hwmodel.footprint import matrix_bytes
 from hwmodel.libraries import Fit, read_fits
-from hwmodel.networks import NetworkConfig, inference, parameters, train_step, weights
+from hwmodel.networks import NetworkConfig, inference, parameters, training_run, weights
 from hwmodel.pattern import DENSE
 from hwmodel.workload import Plan, SitePlan, Workload
 from nmsim.recipes import Recipe
@@ -67,21 +67,30 @@ class Job:
         return dense * VALUE_BITS // 8 + sum(sparse)
 
     def _steps(self, phases: Sequence[Phase]) -> Workload:
-        parts = (train_step(self.network, self.batch, p.plan, tokens=self.network.tokens) * p.steps for p in phases)
-        return sum(parts, Workload())
+        plans = ((phase.plan, phase.steps) for phase in phases)
+        return training_run(self.network, self.batch, plans, tokens=self.network.tokens)
 
 
 def nominal_phases(network: NetworkConfig, steps: int, recipes: Mapping[str, Recipe]) -> tuple[Phase, ...]:
     """The plans that a run of `steps` would follow where each linear site has the first recipe whose glob matches."""
-    shapes = weights(network)
-    firsts = {site: next((r for glob, r in recipes.items() if fnmatchcase(site, glob)), None) for site in shapes}
-    sites = {site: recipe for site, recipe in firsts.items() if recipe is not None}
+    followed: dict[tuple[Recipe, int], list[str]] = {}
+    for site, shape in weights(network).items():
+        recipe = next((recipe for glob, recipe in recipes.items() if fnmatchcase(site, glob)), None)
+        if recipe is not None:
+            followed.setdefault((recipe, shape[recipe.axis]), []).append(site)
 
-    def plan(step: int) -> Plan:
-        entries = {site: r.plan(step, r.at(step, shapes[site][r.axis])) for site, r in sites.items()}
-        return Plan(entries, frozenset(site for site, r in sites.items() if r.refreshes(step)))
+    def now(step: int) -> tuple[tuple[SitePlan, bool], ...]:
+        """What sites of one recipe and length do at a step, and whether they choose their masks anew."""
+        return tuple(
+            (recipe.plan(step, recipe.at(step, length)), recipe.refreshes(step)) for recipe, length in followed
+        )
 
-    return tuple(Phase(len(list(same)), held) for held, same in groupby(map(plan, range(steps))))
+    def plan(kinds: tuple[tuple[SitePlan, bool], ...]) -> Plan:
+        sites = {site: entry for (entry, _), names in zip(kinds, followed.values(), strict=True) for site in names}
+        chosen = (names for (_, anew), names in zip(kinds, followed.values(), strict=True) if anew)
+        return Plan(sites, frozenset(site for names in chosen for site in names))
+
+    return tuple(Phase(len(list(same)), plan(kinds)) for kinds, same in groupby(map(now, range(steps))))
 
 
 def fits_for(path: Path | None, device: Device) -> list[Fit]:

@@ -160,7 +160,7 @@ def kernels(gemm: Gemm, device: Device, dtype: str, library: str = "best") -> li
 def libraries_of(device: Device) -> dict[str, Library]:
     """The libraries that may be asked for by name: those of the processor's platform, or the accelerator itself."""
     if not device.libraries:
-        kind: Kind = "unstructured" if getattr(device.engine, "unstructured", False) else "hardware"
+        kind: Kind = "skipping" if getattr(device.engine, "unstructured", False) else "hardware"
         return {device.name: Library(device.name, "host", kind, (), ())}
     platform = LIBRARIES[dense_name(device)].platform
     return {name: lib for name, lib in LIBRARIES.items() if lib.platform == platform and lib.kind != "pass"}

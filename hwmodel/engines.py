@@ -17,7 +17,7 @@ from hwmodel.energy import accelerator_joules, processor_joules
 from hwmodel.execution import Abilities, Choice
 from hwmodel.libraries import LIBRARIES, Fit, Library, pass_library, shipped_fits
 from hwmodel.matrix_engine import engine_cycles, expected_imbalance
-from hwmodel.pattern import Pattern
+from hwmodel.pattern import Pattern, Unstructured
 from hwmodel.processor import Constants, Machine, Seconds, Work, pass_seconds, product_seconds
 from hwmodel.stc import MACS_PER_CYCLE, run
 from hwmodel.systolic import systolic_cycles
@@ -136,7 +136,9 @@ def _(engine: SystolicArray, device: Device, product: Product, routine: Routine)
 @estimate.register
 def _(engine: MatrixEngine, device: Device, product: Product, routine: Routine) -> Estimate:
     density = product.choice.density
-    imbalance = product.imbalance or expected_imbalance(product.inner, density, engine.lanes_count)
+    random = isinstance(product.choice.structure, Unstructured)
+    expected = expected_imbalance(product.inner, density, engine.lanes_count) if random else 1.0
+    imbalance = product.imbalance or expected
     tile = (engine.tile_rows_count, engine.tile_cols_count)
     shape = (product.lines, product.inner, product.others, product.repeat)
     cycles = engine_cycles(shape, density, tile, engine.rate_macs_per_cycle, imbalance)

@@ -9,7 +9,7 @@ from hwmodel.footprint import lines_bytes
 from hwmodel.pattern import DENSE, Pattern, Structure
 from hwmodel.workload import Gemm, Operand
 
-Kind = Literal["dense", "hardware", "selected", "vector", "unstructured", "groups", "pass"]
+Kind = Literal["dense", "hardware", "selected", "vector", "unstructured", "skipping", "groups", "pass"]
 Along = Literal["reduction", "output", "result"]
 
 
@@ -21,6 +21,8 @@ class Choice(NamedTuple):
     layout: str
 
 
+ANY_MASK = {"unstructured": "csr", "skipping": "skipping"}
+"""Kinds of kernel that use any mask of one operand, and the layout that they read."""
 RUN_DENSE = Choice(1.0, DENSE, "dense")
 
 
@@ -35,8 +37,8 @@ def choose(kind: Kind, structure: Structure, along: Along, abilities: Abilities)
     """What a kernel of a kind does with groups of `structure` along an axis; `RUN_DENSE` where it can't use them."""
     if structure.density == 1 or kind in ("dense", "pass"):
         return RUN_DENSE
-    if kind == "unstructured":
-        return Choice(structure.density, structure, "csr") if along != "result" else RUN_DENSE
+    if kind in ANY_MASK:
+        return Choice(structure.density, structure, ANY_MASK[kind]) if along != "result" else RUN_DENSE
     if kind == "hardware":
         found = container(structure, abilities.supported) if along == "reduction" else DENSE
         return RUN_DENSE if found.is_dense else Choice(found.density, found, "index")

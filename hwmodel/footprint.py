@@ -10,6 +10,7 @@ csr         kept (b + index_bits) + 32 (lines + 1), a line being a row (or a col
 ellpack     s (b + index_bits), every line as wide as the widest
 vnm         s (b + 2) + 4 i for each V x m block: 2 of 4 selected columns (VENOM, arXiv 2310.02065)
 cusparselt  the hardware's 2:4 (1:2 for 32-bit values): 2 (4) bits beside each slot, for any pattern contained in it
+skipping    the smallest of dense, bitmask and csr: an engine that skips any zero isn't bound to one of them
 host        s values and s unsigned integers that can hold m, as `nmsim.compressed.NMMatrix` keeps them in memory
 """
 
@@ -157,6 +158,10 @@ def _host(m: _Stored) -> Any:
     return m.slots * (m.bits + index)
 
 
+def _skipping(m: _Stored) -> Any:
+    return np.minimum(np.minimum(_dense(m), _bitmask(m)), _csr(m))
+
+
 LAYOUTS: dict[str, Callable[[_Stored], Any]] = {
     "dense": _dense,
     "index": _index,
@@ -166,5 +171,6 @@ LAYOUTS: dict[str, Callable[[_Stored], Any]] = {
     "ellpack": _ellpack,
     "vnm": _vnm,
     "cusparselt": _cusparselt,
+    "skipping": _skipping,
     "host": _host,
 }

@@ -22,6 +22,7 @@ KINDS = {
     "selected": "V:N:M, 2 of 4 selected columns of m, shared by V rows, on sparse units",
     "vector": "N:M whose positions are shared by vectors of outputs",
     "unstructured": "any mask of one operand",
+    "skipping": "any mask of one operand, in its smallest layout",
     "groups": "any N:M mask",
     "pass": "pointwise and row-wise passes",
 }

@@ -80,12 +80,14 @@ def train_step(config: NetworkConfig, batch: int, plan: Plan = ALL_DENSE, *, tok
     return Workload((*_sparsify(parts, plan, bits), *forward, *_loss(parts, bits), *backward, *_update(parts)))
 
 
-def training_run(config: NetworkConfig, batch: int, plans: Iterable[Plan], *, tokens: int, bits: int = 32) -> Workload:
-    """The operations of a whole run that followed `plans`, one a step: each distinct plan's step, repeated."""
+def training_run(
+    config: NetworkConfig, batch: int, plans: Iterable[tuple[Plan, int]], *, tokens: int, bits: int = 32
+) -> Workload:
+    """The operations of a whole run that followed each of `plans` for a number of steps."""
     counted: dict[tuple[frozenset[tuple[str, SitePlan]], frozenset[str]], tuple[Plan, int]] = {}
-    for plan in plans:
+    for plan, taken in plans:
         key = (frozenset(plan.sites.items()), plan.refreshed)
-        counted[key] = (plan, counted.get(key, (plan, 0))[1] + 1)
+        counted[key] = (plan, counted.get(key, (plan, 0))[1] + taken)
     steps = (train_step(config, batch, plan, tokens=tokens, bits=bits) * times for plan, times in counted.values())
     return Workload(tuple(op for step in steps for op in step))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -85,15 +86,23 @@ def fit_group(rows: pd.DataFrame, fits: Sequence[Fit], source: str = "") -> Fit:
     start = np.array([_coordinate(name, ASSUMED[name]) for name in library.free])
 
     def loss(point: Floats) -> float:
-        miss = np.abs(np.log(seconds(_moved(base, library, point)) / measured))
-        median, tail = np.quantile(miss, (0.5, 0.9))
-        return float(miss.mean() + 0.5 * median + 0.3 * tail + PRIOR_WEIGHT * ((point - start) ** 2).mean())
+        miss = np.sort(np.abs(np.log(seconds(_moved(base, library, point)) / measured)))
+        worst = 0.5 * _quantile(miss, 0.5) + 0.3 * _quantile(miss, 0.9)
+        return float(miss.mean() + worst + PRIOR_WEIGHT * ((point - start) ** 2).mean())
 
     fitted = _moved(base, library, _least(loss, start))
     error = 100 * np.abs(seconds(fitted) / measured - 1)
     median, p90 = (round(float(share), 1) for share in np.quantile(error, (0.5, 0.9)))
     constants = {name: float(f"{getattr(fitted, name):.4g}") for name in library.free}
     return Fit(library.name, device.name, kernel.dtype, constants, len(rows), median, p90, source)
+
+
+def _quantile(ascending: Floats, share: float) -> float:
+    """What `np.quantile` gives for values in ascending order, at a tenth of its time."""
+    place = share * (len(ascending) - 1)
+    below = int(place)
+    low, high = ascending[below], ascending[min(below + 1, len(ascending) - 1)]
+    return float(low + (place - below) * (high - low))
 
 
 def _least(loss: Callable[[Floats], float], start: Floats) -> Floats:
@@ -114,9 +123,9 @@ def _coordinate(name: str, value: float) -> float:
 def _moved(base: Constants, library: Library, point: Floats) -> Constants:
     """The constants `base` with the library's free ones at `point`, the inverse of `_coordinate`."""
     values: dict[str, float] = {}
-    for name, coordinate in zip(library.free, point, strict=True):
+    for name, coordinate in zip(library.free, point.tolist(), strict=True):
         lower, upper, _ = BOUNDS[name]
-        values[name] = lower * (upper / lower) ** (1 / (1 + np.exp(-np.clip(coordinate, -30, 30))))
+        values[name] = lower * (upper / lower) ** (1 / (1 + math.exp(-min(max(coordinate, -30), 30))))
     return base._replace(**values)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import pytest
 from nmsim_analysis import estimate, pricing, probe, work
@@ -16,6 +18,7 @@ from hwmodel.footprint import matrix_bytes
 from hwmodel.networks import ViTConfig, parameters, plan_of, weights
 from hwmodel.pattern import Pattern
 from hwmodel.workload import Plan, SitePlan
+from nmsim.recipes import RECIPES
 
 NET = ViTConfig(image=(1, 40), patch=(1, 4), width=32)
 
@@ -53,6 +56,26 @@ def test_phases_add_and_the_last_decides_inference_and_bytes():
     kept = sum(matrix_bytes(*shape, Pattern(1, 4), 32, "index") for shape in shapes.values())
     rest = parameters(NET) - sum(rows * cols for rows, cols in shapes.values())
     assert both.stored_bytes() == 4 * rest + kept
+
+
+@pytest.mark.parametrize("recipe", ["sr_ste", "sdgf_geometric", "rigl", "ac_dc"])
+def test_phases_are_the_plans_of_every_step(recipe):
+    """Sites of one recipe and width are planned together; here step by step and site by site."""
+    steps = 30
+    made = RECIPES[recipe](Pattern(1, 4), steps=steps)
+    globs = {"*.attn.o": RECIPES["ste"](Pattern(2, 4), steps=steps), "*.mlp.*": made}
+
+    def plan(step):
+        sites, anew = {}, set()
+        for site, shape in weights(NET).items():
+            for rule in [r for glob, r in globs.items() if fnmatchcase(site, glob)][:1]:
+                sites[site] = rule.plan(step, rule.at(step, shape[rule.axis]))
+                anew |= {site} if rule.refreshes(step) else set()
+        return Plan(sites, frozenset(anew))
+
+    phases = pricing.nominal_phases(NET, steps, globs)
+    assert [phase.plan for phase in phases for _ in range(phase.steps)] == [plan(step) for step in range(steps)]
+    assert all(a.plan != b.plan for a, b in itertools.pairwise(phases))
 
 
 def test_layers_and_devices_are_tidy_rows():

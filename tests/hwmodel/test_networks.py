@@ -155,7 +155,7 @@ def test_the_optimiser_sees_every_parameter_once():
 def test_a_run_is_the_sum_of_its_steps(config, patterns):
     site = next(iter(weights(config)))
     taken = [Plan({site: SitePlan(fprop=pattern)}) for pattern in patterns]
-    run = training_run(config, 1, taken, tokens=config.tokens)
+    run = training_run(config, 1, [(plan, 1) for plan in taken], tokens=config.tokens)
     assert run.macs == sum(train_step(config, 1, plan, tokens=config.tokens).macs for plan in taken)
 
 

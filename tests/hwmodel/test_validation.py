@@ -4,10 +4,13 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
 
+from hwmodel import validation
 from hwmodel.checks import check_sparseloop, check_systolic
 from hwmodel.cost import price
 from hwmodel.device import load_device
@@ -159,6 +162,12 @@ def test_hold_outs_predict_what_they_did_not_see(quick):
     assert (shapes["RTX 3090"] < 1).all()
     assert (shapes < 20).all()  # the host hides most of this A100's kernels
     assert set(made[made.split == "device"].library) == {"cuSPARSELt"}
+
+
+@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=40), st.sampled_from([0.0, 0.5, 0.9, 1.0]))
+def test_the_quick_quantile_is_that_of_numpy(values, share):
+    found = validation._quantile(np.sort(values), share)
+    assert found == pytest.approx(np.quantile(values, share), rel=1e-12, abs=1e-300)
 
 
 def test_fits_survive_a_file(tmp_path):
