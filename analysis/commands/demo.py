@@ -9,11 +9,13 @@ from pathlib import Path
 
 from hwmodel.device import load_device
 
+from .. import markdown
 from ..drive import default_engine, run_study
 from ..findings import gather
 from ..overview import overview
 from ..probe import probe
 from ..report import answer_lines, write
+from ..store import write_safely
 from ..study import Study, Task, shipped
 from ..terminal import show_lines, show_table
 
@@ -35,11 +37,13 @@ def demo(*, out: Path = Path("nmsim-demo"), quick: bool = False, workers: int = 
     rows, store = run_study(study, out, default_engine(workers), "training")
     findings = gather(study, rows, store, devices)
     page = write(findings, out, commands=[f"nmsim demo --out {out}" + (" --quick" if quick else "")])
+    rows, columns = overview(findings.tasks)
+    write_safely(out / "table.md", markdown.table(rows, columns).encode())
     if json:
         tables = {f.task.name: f.table.to_dict("records") for f in findings.tasks}
         sys.stdout.write(jsons.dumps(tables) + "\n")
         return
-    show_table(*overview(findings.tasks), study.question)
+    show_table(rows, columns, study.question)
     show_lines([*answer_lines(findings), f"Report: {page}"])
 
 

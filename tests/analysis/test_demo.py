@@ -78,6 +78,7 @@ def test_the_quick_demo_leaves_a_whole_report(tmp_path, capsys):
     out = capsys.readouterr().out
     assert all(text in out for text in ("measured", "modelled", "sdgf_geometric", "this-cpu", *DEVICES[:1]))
     assert (tmp_path / "out" / "report.html").exists()
+    assert "sdgf_geometric | 1:16" in (tmp_path / "out" / "table.md").read_text()
     figures = tmp_path / "out" / "figures"
     assert {p.stem for p in figures.glob("*.png")} == {p.stem for p in figures.glob("*.csv")} != set()
     assert cli.run(["report", str(tmp_path / "out")]) == 0
