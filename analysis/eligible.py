@@ -9,8 +9,9 @@ from typing import Any
 from hwmodel.cost import Cost
 from hwmodel.device import Device
 from hwmodel.eligibility import Eligibility, eligibility
+from hwmodel.fits import Fit
 from hwmodel.footprint import matrix_bytes
-from hwmodel.libraries import LIBRARIES, Fit
+from hwmodel.libraries import LIBRARIES
 from hwmodel.pattern import DENSE, Pattern
 from hwmodel.reasons import Question, bound_detail, pays_from
 from hwmodel.workload import Operand

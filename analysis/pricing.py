@@ -13,8 +13,8 @@ import pandas as pd
 
 from hwmodel.cost import price
 from hwmodel.device import Device
+from hwmodel.fits import Fit, read_fits
 from hwmodel.footprint import matrix_bytes
-from hwmodel.libraries import Fit, read_fits
 from hwmodel.networks import NetworkConfig, inference, parameters, training_run, weights
 from hwmodel.pattern import DENSE
 from hwmodel.workload import Plan, SitePlan, Workload

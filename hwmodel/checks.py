@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from hwmodel.dstc import run_dual
-from hwmodel.errors import UserError
 from hwmodel.stc import DESIGNS, Run, run
 from hwmodel.systolic import systolic_cycles
+from hwmodel.tables import read_table
 
 SYSTOLIC = ("m", "n", "k", "array_rows", "array_cols", "dataflow", "cycles")
 SPARSELOOP = ("design", "m", "k", "n", "weight_density", "activation_density", "cycles", "energy_uJ")
@@ -20,7 +20,7 @@ DUAL = "DSTC"
 
 def check_systolic(path: Path) -> dict[str, Any]:
     """Rows of a table of array cycles, and how many differ from the model's: they should be none."""
-    table = _read(path, SYSTOLIC, ("m", "n", "k", "array_rows", "array_cols", "cycles"))
+    table = read_table(path, SYSTOLIC, ("m", "n", "k", "array_rows", "array_cols", "cycles"))
     modelled = table.apply(_cycles, axis=1) if len(table) else table.cycles
     wrong = int((modelled != table.cycles).sum())
     return {"count": len(table), "differing": wrong, "ok": wrong == 0}
@@ -36,7 +36,7 @@ def check_sparseloop(path: Path) -> list[dict[str, Any]]:
 
     Bounds: 0.01 % of the cycles and 2 % of the energy; 10 % of both for the dual-side design.
     """
-    table = _read(path, SPARSELOOP, tuple(name for name in SPARSELOOP if name != "design"))
+    table = read_table(path, SPARSELOOP, tuple(name for name in SPARSELOOP if name != "design"))
     return [_check_design(str(design), rows) for design, rows in table.groupby("design")]
 
 
@@ -59,18 +59,3 @@ def _check_design(design: str, rows: pd.DataFrame) -> dict[str, Any]:
 def _run(design: str, row: dict[Any, Any]) -> Run:
     sizes = (int(row["m"]), int(row["k"]), int(row["n"]), row["weight_density"], row["activation_density"])
     return run_dual(*sizes) if design == DUAL else run(design, *sizes)
-
-
-def _read(path: Path, columns: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:
-    """The table, its numbers checked. Raises `UserError` with the row and column of a value that is none."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise UserError(f"{path}: missing column {missing[0]} (needs: {', '.join(columns)})")
-    for name in numbers:
-        read = pd.to_numeric(table[name], errors="coerce")
-        if read.isna().any():
-            row = int(read.isna().to_numpy().argmax())
-            raise UserError(f'{path}: row {row + 2}, column {name}: "{table[name].iloc[row]}" is not a number')
-        table[name] = read
-    return table

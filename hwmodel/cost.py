@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from hwmodel.device import Device
+from hwmodel.device import DTYPE_BITS, Device
 from hwmodel.engines import Estimate, Product, Routine, abilities, estimate, price_pass
 from hwmodel.errors import UserError, unknown
 from hwmodel.execution import Kind, execution, with_bits
-from hwmodel.libraries import LIBRARIES, Fit, Library
+from hwmodel.fits import Fit
+from hwmodel.libraries import LIBRARIES, Library
 from hwmodel.transfer import dense_name
 from hwmodel.workload import Elementwise, Gemm, MaskStatistics, Op, Workload
 
@@ -75,17 +76,6 @@ class Cost:
         return self.flops / 2
 
 
-DTYPE_BITS = {
-    "fp64": 64,
-    "fp32": 32,
-    "tf32": 32,
-    "fp16": 16,
-    "bf16": 16,
-    "fp16/fp16": 16,
-    "fp8": 8,
-    "int8": 8,
-    "fp4": 4,
-}
 NO_MASKS: Mapping[str, MaskStatistics] = MappingProxyType({})
 PREFERRED = ("fp32", "fp16", "bf16", "int8", "fp8", "fp4")
 

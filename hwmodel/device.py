@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import cache
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from hwmodel.errors import UserError, unknown
+from hwmodel.execution import Along
+from hwmodel.libraries import LIBRARIES
 from hwmodel.pattern import DENSE, Pattern
 from hwmodel.toml import build, read_toml
 from hwmodel.units import split_unit, to_si, units_like
@@ -22,6 +25,19 @@ CERTAINTIES = {
     "approximate": "sources differ or round; good to a few percent",
     "assumed": "a choice of this project, with its reason as the source",
     "measured": "timed on the machine itself",
+}
+
+
+DTYPE_BITS = {
+    "fp64": 64,
+    "fp32": 32,
+    "tf32": 32,
+    "fp16": 16,
+    "bf16": 16,
+    "fp16/fp16": 16,
+    "fp8": 8,
+    "int8": 8,
+    "fp4": 4,
 }
 
 
@@ -135,7 +151,7 @@ class Device:
     memory: Memory
     peaks: dict[str, Peak]
     power_w: float
-    axes: tuple[str, ...] = ()
+    axes: tuple[Along, ...] = ()
     libraries: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     sources: dict[str, Source] = field(default_factory=dict)
@@ -187,7 +203,27 @@ def read_device(path: Path) -> Device:
     for key, cls in parts.items():
         plain[key] = _part(cls, plain.get(key, {}), f"{path}: {key}")
     plain["peaks"] = {k: _part(Peak, v, f"{path}: peaks.{k}") for k, v in plain.get("peaks", {}).items()}
-    return _part(Device, plain | {"sources": sources}, str(path))
+    device = _part(Device, plain | {"sources": sources}, str(path))
+    _check(device, path)
+    return device
+
+
+def _check(device: Device, path: Path) -> None:
+    """Raise `UserError` for types, libraries or sparse peaks that nothing can be priced with."""
+    if not device.peaks:
+        raise UserError(f"{path}: missing table [peaks.TYPE] (types: {', '.join(DTYPE_BITS)})")
+    for dtype, peak in device.peaks.items():
+        if dtype not in DTYPE_BITS:
+            raise UserError(f"{path}: peaks: {unknown('dtype', dtype, DTYPE_BITS)}")
+        if peak.is_sparse == peak.pattern.is_dense:
+            raise UserError(f"{path}: peaks.{dtype}: give both the sparse peak and its pattern, or neither")
+    for name in device.libraries:
+        if name not in LIBRARIES:
+            raise UserError(f"{path}: libraries: {unknown('library', name, LIBRARIES)}")
+    kinds = {LIBRARIES[name].kind for name in device.libraries}
+    if isinstance(device.engine, Processor) and "dense" not in kinds:
+        dense = ", ".join(name for name, library in LIBRARIES.items() if library.kind == "dense")
+        raise UserError(f"{path}: libraries = {list(device.libraries)}: needs a dense one ({dense})")
 
 
 def _numbers(table: Mapping[str, Any], path: str, prefix: str, sources: dict[str, Source]) -> dict[str, Any]:
@@ -210,7 +246,9 @@ def _numbers(table: Mapping[str, Any], path: str, prefix: str, sources: dict[str
 
 def _checked(key: str, value: float, where: str) -> tuple[str, float]:
     if value < 0:
-        raise UserError(f"{where} = {value:g}: a negative number; needs at least 0")
+        raise UserError(f"{where} = {value:g}: a negative number; needs one above 0")
+    if not 0 < value < math.inf:
+        raise UserError(f"{where} = {value:g}: needs a number above 0")
     si_key, si_value = to_si(key, value)
     return si_key, int(si_value) if si_key.endswith("_count") else si_value
 

@@ -15,7 +15,8 @@ import numpy as np
 from hwmodel.device import Device, Engine, MatrixEngine, Processor, SystolicArray, TensorCore
 from hwmodel.energy import accelerator_joules, processor_joules
 from hwmodel.execution import Abilities, Choice
-from hwmodel.libraries import LIBRARIES, Fit, Library, pass_library, shipped_fits
+from hwmodel.fits import Fit, shipped_fits
+from hwmodel.libraries import LIBRARIES, Library, pass_library
 from hwmodel.matrix_engine import engine_cycles, expected_imbalance
 from hwmodel.pattern import Pattern, Unstructured
 from hwmodel.processor import Constants, Machine, Seconds, Work, pass_seconds, product_seconds

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from hwmodel.cost import DTYPE_BITS, kernels, type_of
-from hwmodel.device import Device
+from hwmodel.cost import kernels, type_of
+from hwmodel.device import DTYPE_BITS, Device
 from hwmodel.engines import Product, Routine, abilities, estimate
 from hwmodel.errors import UserError
 from hwmodel.execution import choose, moved_bytes
-from hwmodel.libraries import Fit
+from hwmodel.fits import Fit
 from hwmodel.pattern import DENSE, Structure
 from hwmodel.workload import Operand, projection
 

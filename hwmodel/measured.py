@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hwmodel.cost import DTYPE_BITS
-from hwmodel.device import Device, load_device
+from hwmodel.device import DTYPE_BITS, Device, load_device
 from hwmodel.errors import UserError
 from hwmodel.libraries import ALIASES, LIBRARIES, Library
 from hwmodel.processor import Work
+from hwmodel.tables import read_table
 
 COLUMNS = (
     *("source", "device", "library", "config", "op", "m", "n", "k", "pattern_n", "pattern_m", "density", "v"),
@@ -35,29 +34,13 @@ def read_measured(path: Path) -> pd.DataFrame:
 
     Raises `UserError` for a missing column, or a value that is not a number, with its row and column.
     """
-    with path.open(encoding="utf-8") as lines:
-        header = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), lines))
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, skiprows=header)
-    missing = [name for name in COLUMNS if name not in table.columns]
-    if missing:
-        raise UserError(f"{path}: missing column {missing[0]} (needs: {', '.join(COLUMNS)})")
-    for name in NUMBERS:
-        table[name] = _numbers(table[name], path, name)
+    table = read_table(path, COLUMNS, NUMBERS, may_lack=True)
     return table.assign(
         seconds=_seconds(table),
         device_name=table.device.map({name: device_name(name) for name in table.device.unique()}),
         library_name=[library_name(*names) for names in zip(table.library, table.op, strict=True)],
         dtype_name=[dtype_name(*names) for names in zip(table.dtype, table.accumulate, strict=True)],
     )
-
-
-def _numbers(column: pd.Series[str], path: Path, name: str) -> pd.Series[float]:
-    numbers = pd.to_numeric(column.where(column != "", np.nan), errors="coerce")
-    wrong = numbers.isna() & (column != "")
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        raise UserError(f'{path}: row {row + 2}, column {name}: "{column.iloc[row]}" is not a number')
-    return numbers.astype(float)
 
 
 def _seconds(table: pd.DataFrame) -> pd.Series[float]:

@@ -9,7 +9,7 @@ from hwmodel.errors import InfeasibleError
 from hwmodel.footprint import operand_bytes
 from hwmodel.networks import NetworkConfig, network_nodes
 from hwmodel.nodes import Linear
-from hwmodel.workload import Operand, Plan
+from hwmodel.workload import DENSE_PLAN, Operand, Plan
 
 MASTER_BYTES = 4
 MOMENTS = 2
@@ -24,7 +24,7 @@ def training_bytes(config: NetworkConfig, batch: int, plan: Plan, *, tokens: int
     """
     nodes = network_nodes(config, batch, tokens)
     total = sum(node.parameters for node in nodes)
-    sites = [node for node in nodes if isinstance(node, Linear) and node.site in plan.sites]
+    sites = [node for node in nodes if isinstance(node, Linear) and plan[node.site] != DENSE_PLAN]
     sparse = sum(node.d_in * node.d_out for node in sites)
     compressed = sum(_copies(node, plan, bits) for node in sites)
     dense = 0 if bits == MASTER_BYTES * 8 else (total - sparse) * bits // 8

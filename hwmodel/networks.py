@@ -62,6 +62,10 @@ def inference(
     attention are counted in full, as in published accounts.
     """
     _check_sizes(batch=batch, tokens=tokens)
+    if context < 0:
+        raise UserError(f"context = {context}: needs at least 0")
+    if phase == "decode" and not isinstance(config, (DecoderConfig, EncoderDecoderConfig)):
+        raise UserError(f"{type(config).__name__} computes all positions at once: no decode; take prefill")
     if phase == "prefill":
         return _forward(config, Call(batch, tokens, tokens, context), plan, bits)
     steps = (Call(batch, 1, config.tokens, context + i, encode=False) for i in range(tokens))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from hwmodel.cost import DTYPE_BITS, Cost, kernels, libraries_of, price_op
-from hwmodel.device import Device, Processor
+from hwmodel.cost import Cost, kernels, libraries_of, price_op
+from hwmodel.device import DTYPE_BITS, Device, Processor
 from hwmodel.eligibility import eligibility
 from hwmodel.engines import abilities
 from hwmodel.execution import execution
 from hwmodel.explore import break_even, broadcast, densest_that_pays, gain
+from hwmodel.fits import Fit, shipped_fits
 from hwmodel.footprint import lines_bytes
-from hwmodel.libraries import Fit, shipped_fits
 from hwmodel.pattern import DENSE, Pattern, Structure
 from hwmodel.transfer import constants_of
 from hwmodel.workload import Gemm, Operand, projection

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hwmodel.device import Device, Processor, load_device
-from hwmodel.libraries import LIBRARIES, Fit, Library
+from hwmodel.fits import Fit
+from hwmodel.libraries import LIBRARIES, Library
 from hwmodel.processor import BOUNDS, Constants
 
 ASSUMED = {

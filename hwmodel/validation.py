@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
-from hwmodel.cost import DTYPE_BITS
-from hwmodel.device import load_device
-from hwmodel.libraries import LIBRARIES, Fit, Library
+from hwmodel.device import DTYPE_BITS, load_device
+from hwmodel.fits import Fit
+from hwmodel.libraries import LIBRARIES, Library
 from hwmodel.measured import PASS_STREAMS, Floats, machine_numbers, why_uncovered, work_of
 from hwmodel.processor import BOUNDS, Constants, Machine, pass_seconds, product_seconds
 from hwmodel.transfer import ASSUMED, constants_of, dense_name, find

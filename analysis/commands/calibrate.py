@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from hwmodel.errors import UserError
-from hwmodel.libraries import write_fits
+from hwmodel.fits import write_fits
 from hwmodel.measured import read_measured
 from hwmodel.validation import calibrate as fit_all
 from hwmodel.validation import split_covered

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 from rich.console import Console
 from rich.table import Table
 
-from hwmodel.cost import DTYPE_BITS, Cost, price, type_of
-from hwmodel.device import Device, load_device
+from hwmodel.cost import Cost, price, type_of
+from hwmodel.device import DTYPE_BITS, Device, load_device
 from hwmodel.errors import UserError, unknown
-from hwmodel.memory import check_fits, training_bytes
+from hwmodel.memory import check_fits, inference_bytes, training_bytes
 from hwmodel.models import model_named
-from hwmodel.networks import NetworkConfig, inference, plan_of
+from hwmodel.networks import NetworkConfig, inference, plan_of, weights
 from hwmodel.pattern import DENSE, Pattern
 from hwmodel.reasons import Question, pays_from, pays_text, reason
 from hwmodel.workload import Operand, SitePlan
@@ -29,10 +31,21 @@ from ..terminal import PIPED_WIDTH
 Json = Annotated[bool, Parameter(name="--json")]
 
 
+def _whole(kind: type[int], tokens: Sequence[Token]) -> int:
+    """A whole number as it is written; the usual conversion would round 1.5."""
+    try:
+        return kind(tokens[0].value)
+    except ValueError:
+        raise UserError(f'"{tokens[0].value}" is not a whole number') from None
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+
+
 def gemm(
-    rows: int,
-    inner: int,
-    cols: int,
+    rows: Whole,
+    inner: Whole,
+    cols: Whole,
     *,
     pattern: str = "dense",
     device: str = "a100",
@@ -60,11 +73,7 @@ def gemm(
     where = load_device(device)
     used, known = _dtype(where, dtype), fits_for(fits, where)
     asked = Pattern.parse(pattern)
-    if inner % asked.m:
-        padded = -(-inner // asked.m) * asked.m
-        raise UserError(
-            f"inner = {inner} is not a multiple of m = {asked.m}; pad it to {padded} or take another pattern"
-        )
+    _check_multiple("inner", inner, asked)
     ask = Question(rows, Operand(cols, inner, structure=asked), where, used, library, known)
     costs = {"dense": ask.cost(DENSE)} | ({} if asked.is_dense else {str(asked): ask.cost(asked)})
     extra = {} if asked.is_dense else {"why": reason(ask), "pays_from": pays_from(ask)}
@@ -74,9 +83,9 @@ def gemm(
 def model(
     name: str,
     *,
-    batch: int = 1,
-    tokens: int = 0,
-    context: int = 0,
+    batch: Whole = 1,
+    tokens: Whole = 0,
+    context: Whole = 0,
     phase: Literal["prefill", "decode"] = "prefill",
     pattern: str = "dense",
     sites: str = "*.mlp.*",
@@ -102,11 +111,16 @@ def model(
     """
     config, where = model_named(name), load_device(device)
     used, known = _dtype(where, dtype), fits_for(fits, where)
-    costs = {}
+    bits, costs = DTYPE_BITS[used], {}
+    tokens = tokens or config.tokens
     for text in dict.fromkeys(("dense", pattern)):
-        plan = plan_of(config, {sites: SitePlan(fprop=Pattern.parse(text))})
-        sizes = {"tokens": tokens or config.tokens, "context": context}
-        work = inference(config, batch, **sizes, phase=phase, plan=plan, bits=DTYPE_BITS[used])
+        asked = Pattern.parse(text)
+        plan = plan_of(config, {sites: SitePlan(fprop=asked)})
+        for site in plan.sites:
+            _check_multiple(f"{site}: d_in", weights(config)[site][1], asked)
+        work = inference(config, batch, tokens=tokens, context=context, phase=phase, plan=plan, bits=bits)
+        held = inference_bytes(config, batch, plan, tokens=tokens + context, bits=bits)
+        check_fits(f"{name} ({text})", held, where)
         costs[text] = price(work, where, dtype=used, fits=known)
     _show(costs, where, as_json=as_json)
 
@@ -117,8 +131,8 @@ def train(
     recipe: str = "sr_ste",
     pattern: str = "2:4",
     sites: str = "*.mlp.*",
-    steps: int = 1000,
-    batch: int = 32,
+    steps: Whole = 1000,
+    batch: Whole = 32,
     device: str = "a100",
     dtype: str = "auto",
     fits: Path | None = None,
@@ -138,6 +152,8 @@ def train(
         fits: Constants that nmsim calibrate wrote; they go before the shipped ones.
         as_json: Print JSON.
     """
+    if steps < 1:
+        raise UserError(f"steps = {steps}: needs at least 1")
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
     config, where = model_named(name), load_device(device)
@@ -153,7 +169,18 @@ def train(
 
 def _job(config: NetworkConfig, batch: int, steps: int, recipes: dict[str, Any]) -> Job:
     plan_of(config, dict.fromkeys(recipes, SitePlan()))  # raises for a glob that matches no site
+    for site, shape in weights(config).items():
+        for recipe in (recipe for glob, recipe in recipes.items() if fnmatchcase(site, glob)):
+            for misfit in recipe.misfits(shape):
+                raise UserError(f"{site}: {misfit}; take another pattern, or --sites without it")
     return Job(config, batch, nominal_phases(config, steps, recipes))
+
+
+def _check_multiple(name: str, length: int, pattern: Pattern) -> None:
+    if length % pattern.m:
+        padded = -(-length // pattern.m) * pattern.m
+        said = f"{name} = {length} is not a multiple of m = {pattern.m}"
+        raise UserError(f"{said}; pad it to {padded} or take another pattern")
 
 
 def _dtype(device: Device, dtype: str) -> str:

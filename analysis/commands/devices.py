@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hwmodel.device import CERTAINTIES, Device, load_device, shipped_devices
-from hwmodel.libraries import KINDS, LIBRARIES, shipped_fits
+from hwmodel.fits import shipped_fits
+from hwmodel.libraries import KINDS, LIBRARIES
 from hwmodel.processor import BOUNDS
 
 

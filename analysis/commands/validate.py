@@ -15,7 +15,7 @@ from rich.table import Table
 
 from hwmodel.checks import check_sparseloop, check_systolic
 from hwmodel.device import load_device
-from hwmodel.libraries import read_fits, shipped_fits
+from hwmodel.fits import read_fits, shipped_fits
 from hwmodel.measured import read_measured
 from hwmodel.validation import errors, held_out, predict, report, split_covered
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 import pytest
 from nmsim_analysis.cli import run
 
-from hwmodel.libraries import shipped_fits, write_fits
+from hwmodel.fits import shipped_fits, write_fits
 
 
 def answer(capsys, *tokens):
@@ -119,11 +119,21 @@ def test_fits_of_ones_own_are_used(capsys, slower, tokens, time):
         (["cost", "gemm", "4", "4", "4", "--device", "a10"], "did you mean a100"),
         (["cost", "gemm", "4", "4", "4", "--pattern", "4:2"], "needs 1 <= n <= m"),
         (["cost", "gemm", "4", "30", "4", "--pattern", "2:4"], "inner = 30 is not a multiple of m = 4; pad it to 32"),
+        (["cost", "gemm", "1.5", "4", "4"], '"1.5" is not a whole number'),
+        (["cost", "train", "vit-b", "--steps", "1e3"], '"1e3" is not a whole number'),
         (["cost", "gemm", "0", "4", "4"], "needs at least 1"),
         (["cost", "model", "vit-z"], "did you mean vit-"),
         (["cost", "model", "vit-b", "--sites", "*.ffn.*"], "matches no site"),
         (["cost", "train", "vit-b", "--recipe", "srste"], "did you mean sr_ste"),
         (["cost", "train", "llama-7b", "--steps", "3"], "GB too much"),
+        (["cost", "model", "llama-7b", "--device", "rtx-4070-super"], "GB too much"),
+        (["cost", "model", "vit-b", "--phase", "decode"], "ViTConfig computes all positions at once"),
+        (["cost", "model", "gpt2-small", "--context", "-1"], "context = -1: needs at least 0"),
+        (["cost", "model", "vit-b", "--pattern", "2:5"], "block0.mlp.up: d_in = 768 is not a multiple of m = 5"),
+        (["cost", "train", "vit-b", "--pattern", "2:5"], "block0.mlp.up: d_in=768 is not a multiple of m=5"),
+        (["cost", "train", "vit-b", "--steps", "0"], "steps = 0: needs at least 1"),
+        (["validate", "--measurements", __file__], "test_cost_commands.py: "),
+        (["cost", "gemm", "4", "4", "4", "--library", "cublas"], "did you mean cuBLAS"),
         (["validate", "--measurements", "nowhere.csv"], "nowhere.csv"),
     ],
 )

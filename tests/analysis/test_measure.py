@@ -6,7 +6,7 @@ import pytest
 from nmsim_analysis.measure import DTYPES, REPEATS, WARM_UPS, Shape, TorchBackend, grid, measure
 
 from hwmodel.errors import UserError
-from hwmodel.libraries import shipped_fits
+from hwmodel.fits import shipped_fits
 from hwmodel.measured import read_measured
 from hwmodel.validation import errors, predict, split_covered
 

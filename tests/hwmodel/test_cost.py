@@ -11,7 +11,8 @@ from hypothesis import given
 from hwmodel.cost import Cost, bound_of, price
 from hwmodel.device import load_device, shipped_devices
 from hwmodel.errors import UserError
-from hwmodel.libraries import LIBRARIES, shipped_fits
+from hwmodel.fits import shipped_fits
+from hwmodel.libraries import LIBRARIES
 from hwmodel.models import MODELS
 from hwmodel.networks import ViTConfig, inference, plan_of, train_step
 from hwmodel.pattern import DENSE, FanIn, Pattern, Unstructured

@@ -132,6 +132,18 @@ BAD = [
     ("cores_count", "core_count", "did you mean cores_count"),
     ('certainty = "assumed" }\n[engine]', 'certainty = "sure" }\n[engine]', "sure"),
     ("[memory]", "[memory", "not valid TOML"),
+    ("value = 1000", "value = 0", "engine.clock_mhz = 0: needs a number above 0"),
+    ("value = 1000", "value = nan", "engine.clock_mhz = nan: needs a number above 0"),
+    ('["cuBLAS"]', '["cublas"]', "libraries: unknown library .*did you mean cuBLAS"),
+    ('["cuBLAS"]', '["cuSPARSELt"]', "needs a dense one .*cuBLAS"),
+    ('["cuBLAS"]', '["cuBLAS"]\naxes = ["reductoin"]', "axes.*did you mean reduction"),
+    ("[peaks.fp16]", "[peaks.fp61]", "peaks: unknown dtype .*did you mean fp64"),
+    ("[peaks.fp16]", '[peaks.fp16]\npattern = "2:4"', "peaks.fp16: give both"),
+    (
+        '[peaks.fp16]\ndense_tflops_per_s = { value = 10, source = "x", certainty = "assumed" }',
+        "",
+        r"missing table \[peaks.TYPE\]",
+    ),
 ]
 
 

@@ -16,7 +16,8 @@ from hwmodel.cost import price
 from hwmodel.device import load_device
 from hwmodel.errors import UserError
 from hwmodel.explore import broadcast, evaluate
-from hwmodel.libraries import LIBRARIES, read_fits, shipped_fits, write_fits
+from hwmodel.fits import read_fits, shipped_fits, write_fits
+from hwmodel.libraries import LIBRARIES
 from hwmodel.measured import COLUMNS, device_name, read_measured
 from hwmodel.processor import BOUNDS
 from hwmodel.transfer import constants_of
@@ -102,6 +103,22 @@ def test_a_missing_column_is_named(tmp_path):
     path = tmp_path / "t.csv"
     pd.DataFrame({"source": ["x"]}).to_csv(path, index=False)
     with pytest.raises(UserError, match="missing column device"):
+        read_measured(path)
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n1,2,3,4\n", "\xff"])
+def test_a_file_that_is_no_table_is_named(tmp_path, text):
+    path = tmp_path / "t.csv"
+    path.write_text(text, encoding="latin-1")
+    for read in (read_measured, check_systolic, check_sparseloop):
+        with pytest.raises(UserError, match=r"t\.csv: (not a CSV table|missing column)"):
+            read(path)
+
+
+def test_rows_are_counted_from_the_top_of_the_file(tmp_path):
+    path = table(tmp_path / "t.csv", m="many")
+    path.write_text("# a comment\n" + path.read_text())
+    with pytest.raises(UserError, match="row 4, column m"):
         read_measured(path)
 
 
