@@ -47,6 +47,7 @@ GROUPS = {
         {
             "kernels": ("bench_kernels:bench_kernels", "Time the compressed products against the dense one."),
             "train": ("bench_train:bench_train", "Time one training step of the reference models."),
+            "masks": ("bench_masks:bench_masks", "Compare transposable masks with the best there are."),
             "io": ("bench_io:bench_io", "Time reading and writing of sparse weight files."),
         },
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -28,13 +29,16 @@ def peak_flops_per_s(dtype: type = np.float32) -> float:
 
 def bandwidths() -> pd.DataFrame:
     """Bytes a second that one core reads from each memory level: columns level, working_set_bytes, bytes_per_s."""
-    rows = []
+    width = host.vector_bytes() // 4
+    rows, step = [], limits.CHAINS * width
+    read, out = limits.reader(width), aligned((step,), np.float32)
+    out[:] = 0
     for level, size in LEVELS.items():
-        array = aligned((size // 4,), np.float32)
+        array = aligned((size // 4 // step * step,), np.float32)
         array[:] = 0
         turns = max(1, (64 << 20) // size)
-        limits.total(array, 1)
-        rows.append((level, size, turns * size / _fastest(lambda a=array, n=turns: limits.total(a, n))))  # type: ignore[misc]
+        read(out, array, 1)
+        rows.append((level, array.nbytes, turns * array.nbytes / _fastest(partial(read, out, array, turns))))
     return pd.DataFrame(rows, columns=["level", "working_set_bytes", "bytes_per_s"])
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
@@ -21,6 +21,7 @@ from nmsim.masks import topk_mask
 
 Call = Callable[[], object]
 Shape = tuple[int, int, int]
+Op = Literal["fprop", "dgrad", "wgrad", "refresh"]
 
 SPIN_SECONDS = 0.05
 """OpenBLAS and MKL threads spin for a while after a product; whoever comes next waits that long, untimed."""
@@ -32,7 +33,7 @@ class Case:
 
     shape: Shape
     pattern: Pattern
-    op: str
+    op: Op
     threads: int
 
 
@@ -57,7 +58,7 @@ class Layer:
         """A fresh matrix, without derived layouts."""
         return compress(self.w, self.mask, self.pattern)
 
-    def ours(self, op: str, c: NMMatrix) -> Call:
+    def ours(self, op: Op, c: NMMatrix) -> Call:
         """Our product."""
         if op == "refresh":
             return self._refresh
@@ -75,7 +76,7 @@ class Layer:
         fprop(self.x[:few], c)
         dgrad(self.dy[:few], c)
 
-    def peers(self, op: str) -> dict[str, Call]:
+    def peers(self, op: Op) -> dict[str, Call]:
         """Dense and sparse products of others that compute the same."""
         if op == "refresh":
             return {"numpy": lambda: (self.x @ self.w.T, self.dy @ self.w, self.dy.T @ self.x)}

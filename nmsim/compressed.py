@@ -67,8 +67,8 @@ class NMMatrix:
 
     @cached_property
     def is_full(self) -> bool:
-        """Whether no slot is padding."""
-        return bool(self.kept.all())
+        """Whether no slot is padding, which comes last in its group."""
+        return bool((self.indices[..., -1:] < self.pattern.m).all())
 
     @property
     def mask(self) -> Bool[np.ndarray, "rows cols"]:

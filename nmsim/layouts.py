@@ -7,6 +7,7 @@ panel holds, and these into blocks of `block` rows, which stay in the first cach
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from nmsim.kernels.threads import split
 PANEL_BYTES = 3 << 19
 WIDEST_TILE_BYTES = 512
 OUTPUT_BYTES = 1 << 17
+AVX2 = 32
 LOCK = threading.RLock()
 
 
@@ -47,12 +49,24 @@ class Blocks(NamedTuple):
 
 
 class EvenLists(NamedTuple):
-    """Lists of equal length by line; block b of chunk c holds slots cuts[c, b] to cuts[c, b + 1] of every line."""
+    """Lists of equal length, one for each of `lines`; block b of chunk c has slots cuts[c, b] to cuts[c, b + 1] of it.
+
+    The lists of a block follow each other, so that they are read as one stream.
+    """
 
     blocks: Blocks
     places: np.ndarray
     values: np.ndarray
     targets: np.ndarray
+    cuts: np.ndarray
+    lines: int
+
+
+class DotLists(NamedTuple):
+    """The places of a matrix by line, `stride` in each; blocks as in `EvenLists`."""
+
+    blocks: Blocks
+    places: np.ndarray
     cuts: np.ndarray
     stride: int
 
@@ -76,15 +90,24 @@ def tile_for(tokens: int, widest: int, itemsize: int) -> Tile:
 
 
 def widest_tile(density: float, *, even: bool) -> int:
-    """Vectors of a full tile: 4, but 2 for short uneven lists, which pad less when a block has more rows."""
+    """Vectors of a full tile: fewer for short lists, which grow longer when a block has more rows."""
+    if host.vector_bytes() == AVX2:
+        return 8 if density > 0.2 else 4 if density > 0.1 else 2
     return 4 if even or density > 0.1 else 2
 
 
 def _cache_share(density: float) -> float:
-    """Share of the first cache that a block takes: the sparser, the more rows it takes to make lists long.
+    """Share of the first cache that a block of lists takes: the sparser, the more rows it takes to make lists long.
 
-    Rows beyond the cache come from the second one; docs/kernels.md has the measurement behind the table.
+    Rows beyond the cache come from the second one; docs/kernels.md has the measurements behind both tables.
     """
+    if host.vector_bytes() == AVX2:
+        return 0.75 if density > 0.1 else 1.5
+    return _dots_cache_share(density)
+
+
+def _dots_cache_share(density: float) -> float:
+    """The same for a block of dots."""
     return 0.75 if density > 0.2 else 1.5 if density > 0.1 else 2.25
 
 
@@ -96,31 +119,37 @@ def _blocks(c: NMMatrix, inner: int, tile: Tile, block: int, output_bytes: int) 
     return Blocks(chunks, max(1, -(-min(depth, inner) // block)), depth, height)
 
 
-def _block_rows(c: NMMatrix, tile: Tile, m: int) -> int:
-    share = _cache_share(c.pattern.density)
+def _block_rows(c: NMMatrix, share: float, tile: Tile, m: int) -> int:
     return max(m, int(host.first_cache_bytes() * share) // (tile.tokens * c.dtype.itemsize) // m * m)
 
 
 def even_lists(c: NMMatrix, tile: Tile) -> EvenLists:
     """Lists by line of `c`, to be summed along its groups."""
-    return _even_lists(c, tile, _block_rows(c, tile, c.pattern.m), OUTPUT_BYTES)
+    block, lines = _block_rows(c, _cache_share(c.pattern.density), tile, c.pattern.m), c.values.shape[0]
+    blocks = _blocks(c, c.shape[c.axis], tile, block, OUTPUT_BYTES)
+    cuts = _cuts(c, blocks, block)
+    ends = np.append(cuts[:, :-1].ravel(), cuts[-1, -1])
+    places = _once(c.index_layouts, ("blocks", block, blocks.depth), lambda: _block_places(c, ends, blocks.depth))
+    values = _once(c.value_layouts, ("blocks", block, blocks.depth), lambda: _block_values(c, ends))
+    return EvenLists(blocks, places, values, np.arange(blocks.height, dtype=np.int32), cuts, lines)
 
 
-def dot_lists(c: NMMatrix, tile: Tile) -> EvenLists:
+def dot_lists(c: NMMatrix, tile: Tile) -> DotLists:
     """Lists by line of `c`, of places to be computed; long enough that their sums over lanes are shared."""
     m, n = c.pattern.m, c.pattern.n
-    return _even_lists(c, tile, max(_block_rows(c, tile, m), tile.width * m // n // m * m), OUTPUT_BYTES // 2)
+    rows = _block_rows(c, _dots_cache_share(c.pattern.density), tile, m)
+    block = max(rows, tile.width * m // n // m * m)
+    blocks = _blocks(c, c.shape[c.axis], tile, block, OUTPUT_BYTES // 2)
+    return DotLists(blocks, _panel_rows(c, blocks.depth), _cuts(c, blocks, block), c.values.shape[1] * n)
 
 
-def _even_lists(c: NMMatrix, tile: Tile, block: int, output_bytes: int) -> EvenLists:
+def _cuts(c: NMMatrix, blocks: Blocks, block: int) -> np.ndarray:
+    """The first slot of each block of a line, and behind it the end of the last, by chunks."""
     m, n = c.pattern.m, c.pattern.n
-    blocks = _blocks(c, c.shape[c.axis], tile, block, output_bytes)
-    groups = c.values.shape[1]
     firsts = np.arange(blocks.chunks)[:, None] * blocks.depth
     ends = np.minimum(firsts + np.arange(blocks.chunk_blocks + 1) * block, firsts + blocks.depth)
-    cuts = np.minimum(-(-ends // m), groups) * n
-    targets = np.arange(blocks.height, dtype=np.int32)
-    return EvenLists(blocks, _panel_rows(c, blocks.depth), c.values.reshape(-1), targets, cuts, groups * n)
+    cuts: np.ndarray = np.minimum(-(-ends // m), c.values.shape[1]) * n
+    return cuts
 
 
 def _panel_rows(c: NMMatrix, depth: int) -> np.ndarray:
@@ -134,9 +163,26 @@ def _panel_rows(c: NMMatrix, depth: int) -> np.ndarray:
     return rows
 
 
+def _block_places(c: NMMatrix, ends: np.ndarray, depth: int) -> np.ndarray:
+    index = np.empty(c.values.size, np.uint16)
+    split(lambda lo, hi: layout.block_rows(index, c.indices, ends, c.pattern.m, depth, lo, hi), c.values.shape[0], 16)
+    return _frozen(index)
+
+
+def _block_values(c: NMMatrix, ends: np.ndarray) -> np.ndarray:
+    """The values of `c`, block by block; one block needs no copy."""
+    if np.count_nonzero(np.diff(ends)) <= 1:
+        return c.values.reshape(-1)
+    count, groups, n = c.values.shape
+    lines, out = c.values.reshape(count, groups * n), np.empty(c.values.size, c.dtype)
+    for first, last in itertools.pairwise(ends.tolist()):
+        out[first * count : last * count].reshape(count, last - first)[:] = lines[:, first:last]
+    return _frozen(out)
+
+
 def uneven_lists(c: NMMatrix, tile: Tile) -> UnevenLists:
     """Lists by column of `c`, to be summed along its lines."""
-    block = _block_rows(c, tile, 1)
+    block = _block_rows(c, _cache_share(c.pattern.density), tile, 1)
     blocks = _blocks(c, c.shape[1 - c.axis], tile, block, OUTPUT_BYTES)
     parts = _once(
         c.index_layouts, ("lists", tile.rows, block, blocks), lambda: _build_lists(c, tile.rows, block, blocks)
@@ -194,12 +240,12 @@ def window_tables(c: NMMatrix) -> int:
 
 def windows(c: NMMatrix) -> Windows:
     """The layout of `c` for a few tokens; `window_tables(c)` must not be 0."""
-    built: Windows = _once(c.value_layouts, "windows", lambda: _build_windows(c, window_tables(c)))
+    width, tables = host.vector_bytes() // c.dtype.itemsize, window_tables(c)
+    built: Windows = _once(c.value_layouts, ("windows", width, tables), lambda: _build_windows(c, width, tables))
     return built
 
 
-def _build_windows(c: NMMatrix, tables: int) -> Windows:
-    width = host.vector_bytes() // c.dtype.itemsize
+def _build_windows(c: NMMatrix, width: int, tables: int) -> Windows:
     lines, groups, n = c.values.shape
     per = tables * width // c.pattern.m
     shape = -(-lines // width), -(-groups // per), per * n, width

@@ -11,7 +11,7 @@ from hwmodel.workload import MaskStatistics
 from nmsim.kernels import select, transposable
 from nmsim.kernels.threads import split
 
-_EXACT, _REACH = 8, 4  # transposable masks are exact up to this m; beyond, cycles of about this many edges are tried
+_EXACT, _REACH = 8, 4  # transposable masks are exact up to this m; others try cycles of about this many edges
 _LANES = 64  # groups ranked side by side: a few vectors, and a tile of m = 32 fits the first-level cache
 _WIDEST_RANKED = 512  # ranking compares all pairs of a group; wider groups (a row, a whole matrix) are sorted
 
@@ -63,11 +63,14 @@ def _check_nan(scores: np.ndarray) -> None:
         raise UserError(f"score {place} is NaN; find where it first appeared before choosing a mask")
 
 
-def transposable_mask(scores: Num[np.ndarray, "rows cols"], pattern: Pattern) -> Bool[np.ndarray, "rows cols"]:
+def transposable_mask(
+    scores: Num[np.ndarray, "rows cols"], pattern: Pattern, *, exact: bool | None = None
+) -> Bool[np.ndarray, "rows cols"]:
     """Keep at most n in every row and column of each m x m block, such that nothing can be added.
 
-    The sum of the kept scores is the largest there is up to m = 8; beyond, only short exchanges improve the greedy
-    choice, which docs/kernels.md measures. Scores are expected not to be negative. Raises `UserError` as `topk_mask`.
+    The sum of the kept scores is the largest there is where `exact`, by default up to m = 8; otherwise only short
+    exchanges improve the greedy choice, which is faster: `nmsim bench masks` measures both. Scores are expected not to
+    be negative. Raises `UserError` as `topk_mask`.
     """
     scores = np.ascontiguousarray(scores)
     for length in scores.shape:
@@ -75,7 +78,7 @@ def transposable_mask(scores: Num[np.ndarray, "rows cols"], pattern: Pattern) ->
     _check_nan(scores)
     mask = np.zeros(scores.shape, bool)
     known, (n, m) = _known_to_numba(scores), (pattern.n, pattern.m)
-    reach = 2 * m + 1 if m <= _EXACT else _REACH
+    reach = 2 * m + 1 if (m <= _EXACT if exact is None else exact) else _REACH
     split(lambda lo, hi: transposable.choose(mask, known, n, m, reach, lo, hi), scores.shape[0] // m, 1)
     return mask
 

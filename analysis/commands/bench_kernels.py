@@ -10,13 +10,16 @@ from typing import Annotated
 
 import pandas as pd
 from cyclopts import Parameter
+from cyclopts.types import PositiveInt
 
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
+from nmsim.kernels import host
+from nmsim.kernels.jit import COMPILED
 
 from ..environment import environment
 from ..kernel_limits import bandwidths, peak_flops_per_s
-from ..kernel_timing import Case, Shape, measure
+from ..kernel_timing import Case, Op, Shape, measure
 from ..page import Column
 from ..plots import save
 from ..plots_kernels import roofline
@@ -33,7 +36,7 @@ SHAPES = (
     "8,4096,11008",
 )
 PATTERNS = ("2:4", "4:8", "1:4", "2:8", "1:8", "1:16", "1:32")
-OPS = ("fprop", "dgrad", "wgrad", "refresh")
+OPS: tuple[Op, ...] = ("fprop", "dgrad", "wgrad", "refresh")
 SLOWING = ("OPENBLAS_", "MKL_", "NUMBA_", "OMP_")
 
 COLUMNS = (
@@ -54,9 +57,10 @@ def bench_kernels(
     *,
     shapes: tuple[str, ...] = SHAPES,
     patterns: tuple[str, ...] = PATTERNS,
-    ops: tuple[str, ...] = OPS,
-    threads: tuple[int, ...] = (1, 2),
-    rounds: int = 5,
+    ops: tuple[Op, ...] = OPS,
+    threads: tuple[PositiveInt, ...] = (1, 2),
+    rounds: PositiveInt = 5,
+    vectors: int | None = None,
     out: Path | None = None,
     clean: bool = False,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
@@ -69,15 +73,19 @@ def bench_kernels(
         ops: fprop, dgrad, wgrad, and refresh: mask, compression and layouts against a dense layer's three products.
         threads: Numbers of threads, of both pools.
         rounds: Repetitions of each contender; the median counts.
+        vectors: Bytes of the vectors that our products use: 64 (AVX-512), 32 (AVX2) or 16; the widest unless given.
         out: Folder for kernels.csv, roofline.csv and roofline.png.
         clean: Start again without the OPENBLAS_, MKL_, NUMBA_ and OMP_ variables that are set.
         as_json: Print JSON.
     """
     if clean and _set_variables():
         _start_again()
-    peak, levels = peak_flops_per_s(), bandwidths()
+    if not COMPILED:
+        raise UserError("NUMBA_DISABLE_JIT is set, so there are no kernels to measure; start again with --clean")
     cases = [Case(_shape(s), Pattern.parse(p), op, n) for n in threads for s in shapes for p in patterns for op in ops]
-    rows = pd.DataFrame([row for case in cases for row in measure(case, rounds, peak)])
+    with host.vectors(host.vector_bytes() if vectors is None else vectors):
+        peak, levels = peak_flops_per_s(), bandwidths()
+        rows = pd.DataFrame([row for case in cases for row in measure(case, rounds, peak)])
     rows["shape"] = rows[["t", "d_in", "d_out"]].astype(str).agg(", ".join, axis=1)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -95,7 +103,9 @@ def _shape(text: str) -> Shape:
     try:
         t, d_in, d_out = (int(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f'shape "{text}": write t,d_in,d_out, for example 2048,768,3072') from None
+        t = d_in = d_out = 0
+    if min(t, d_in, d_out) < 1:
+        raise UserError(f'shape "{text}": write t,d_in,d_out, for example 2048,768,3072')
     return t, d_in, d_out
 
 

@@ -1,14 +1,27 @@
 """What this machine offers, as Numba will compile for it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
 from llvmlite import binding
 from numba import config
 
+from hwmodel.errors import UserError
+
+_FORCED: ContextVar[int | None] = ContextVar("vector bytes", default=None)
+
+
+def vector_bytes():
+    """Bytes of the vectors that products use: the widest of this machine, unless `vectors` forces another."""
+    forced = _FORCED.get()
+    return widest_vector_bytes() if forced is None else forced
+
 
 @cache
-def vector_bytes():
+def widest_vector_bytes():
     """Bytes of the widest vector with fused multiply-add that Numba compiles for: 64, 32 or 16."""
     features = config.CPU_FEATURES
     if features is None:
@@ -17,6 +30,25 @@ def vector_bytes():
     if "+avx512f" in enabled:
         return 64
     return 32 if {"+avx2", "+fma"} <= enabled else 16
+
+
+@contextmanager
+def vectors(width: int) -> Iterator[None]:
+    """Let the products called inside use vectors of `width` bytes: 64 (AVX-512), 32 (AVX2) or 16 (NEON, SSE).
+
+    The setting belongs to the calling thread. Raises `UserError` for a width that this machine does not have.
+    """
+    widest = widest_vector_bytes()
+    offered = [known for known in (16, 32, 64) if known <= widest]
+    if width not in offered:
+        raise UserError(
+            f"vectors of {width} bytes; this machine has {', '.join(map(str, offered))}: choose one of them"
+        )
+    token = _FORCED.set(width)
+    try:
+        yield
+    finally:
+        _FORCED.reset(token)
 
 
 def accumulators():

@@ -1,6 +1,8 @@
 """The one way this project compiles a kernel."""
 
 import hashlib
+import re
+from functools import cache
 from pathlib import Path
 
 import numba
@@ -11,8 +13,29 @@ COMPILED = not numba.config.DISABLE_JIT
 # All of fast-math but `nnan` and `ninf`, which would hide NaN and infinity, and `afn`, which would change exp and log.
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
-# Numba's disk cache looks at a kernel's own file only. Kernels inline each other, so their names carry a hash of all.
-SOURCE_HASH = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+_FOLDER = Path(__file__).parent
+_IMPORT = re.compile(r"^ *(?:from|import) nmsim\.kernels(?:\.(\w+)| import ([\w, ]+|\([\w,\s]+\)))", re.MULTILINE)
+
+
+@cache
+def imported(path):
+    """The files of this folder that the module at `path` imports."""
+    found = _IMPORT.findall(path.read_text(encoding="utf-8"))
+    return {_FOLDER / f"{name}.py" for one, several in found for name in re.findall(r"\w+", one or several)}
+
+
+@cache
+def source_hash(path):
+    """A hash of the module at `path` and of every kernel module that it imports, directly or not.
+
+    Numba's disk cache looks at a kernel's own file only, and kernels inline each other: their names carry this hash.
+    """
+    closure, new = set(), {Path(path)}
+    while new:
+        closure |= new
+        new = {file for known in new for file in imported(known)} - closure
+    digests = b"".join(hashlib.sha256(file.read_bytes()).digest() for file in sorted(closure))
+    return hashlib.sha256(digests).hexdigest()[:16]
 
 
 def njit(function):
@@ -21,5 +44,5 @@ def njit(function):
     Threads call one kernel on parts of the result that do not overlap, so bits do not depend on the number of threads.
     With `NUMBA_DISABLE_JIT=1` the plain function is returned.
     """
-    function.__qualname__ += f"_{SOURCE_HASH[:16]}"
+    function.__qualname__ += f"_{source_hash(function.__code__.co_filename)}"
     return numba.njit(function, cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")

@@ -1,6 +1,10 @@
 """Derived index layouts of compressed matrices; `nmsim.layouts` says what they are for."""
 
+import numpy as np
+
 from nmsim.kernels.jit import njit
+
+SLOTS = 64
 
 
 @njit
@@ -13,6 +17,22 @@ def panel_rows(index, indices, m, depth, lo, hi):
             for s in range(n):
                 place = int(indices[r, g, s])
                 index[r, g * n + s] = base + place if place < m else depth
+
+
+@njit
+def block_rows(index, indices, cuts, m, depth, lo, hi):
+    """The same by blocks, for lines lo:hi: the slots cuts[b]:cuts[b + 1] of all lines stand together, line by line."""
+    lines, _, n = indices.shape
+    for block in range(cuts.size - 1):
+        first, last = cuts[block], cuts[block + 1]
+        for r in range(lo, hi):
+            at = first * lines + r * (last - first)
+            for g in range(first // n, last // n):
+                base = g * m % depth
+                for s in range(n):
+                    place = int(indices[r, g, s])
+                    index[at] = base + place if place < m else depth
+                    at += 1
 
 
 @njit
@@ -112,15 +132,25 @@ def window_slots(values, index, kept, indices, m, per, width, lo, hi):
     """Weights and positions by blocks of `width` lines, windows of `per` groups and slots: each a vector of lines.
 
     For the blocks lo:hi of a matrix without padding; lanes beyond its last line and slots beyond its last group get 0.
+    A few slots of all lines at a time, so that the lines of the cache that they are scattered to stay there.
     """
     lines, groups, n = indices.shape
-    windows, slots = values.shape[1], values.shape[2]
+    blocks, windows, slots, _ = values.shape
+    total, live = windows * slots, groups * n
+    to_values, to_index = values.reshape(blocks, total, width), index.reshape(blocks, total, width)
+    from_values, from_index = kept.reshape(lines, live), indices.reshape(lines, live)
+    group = np.empty(total, np.uint8)
+    for s in range(total):
+        group[s] = s % slots // n * m
     for block in range(lo, hi):
-        for window in range(windows):
-            for slot in range(slots):
-                g = window * per + slot // n
-                for lane in range(width):
-                    r = block * width + lane
-                    live = r < lines and g < groups
-                    values[block, window, slot, lane] = kept[r, g, slot % n] if live else 0
-                    index[block, window, slot, lane] = slot // n * m + (int(indices[r, g, slot % n]) if live else 0)
+        for first in range(0, total, SLOTS):
+            last = min(first + SLOTS, total)
+            for lane in range(width):
+                line = block * width + lane
+                end = max(first, min(last, live)) if line < lines else first
+                for s in range(first, end):
+                    to_values[block, s, lane] = from_values[line, s]
+                    to_index[block, s, lane] = group[s] + from_index[line, s]
+                for s in range(end, last):
+                    to_values[block, s, lane] = 0
+                    to_index[block, s, lane] = group[s]

@@ -18,16 +18,16 @@ def even_lists(rows, vectors, width):
 
     @njit
     def add(acc, panel, lists, o0, o1, high, chunk, block):
-        _, index, values, targets, cuts, stride = lists
+        _, index, values, targets, cuts, lines = lists
         first, count = cuts[chunk, block], cuts[chunk, block + 1] - cuts[chunk, block]
         paired = o0 + (o1 - o0) // rows * rows
         if count > 0:
             for o in range(o0, paired, rows):
-                at = o * stride + first
-                simd.add_lists(acc, targets, o - o0, panel, values, index, at, stride, count, rows, vectors, width)
+                at = first * lines + o * count
+                simd.add_lists(acc, targets, o - o0, panel, values, index, at, count, count, rows, vectors, width)
             for o in range(paired, o1):
-                at = o * stride + first
-                simd.add_lists(acc, targets, o - o0, panel, values, index, at, stride, count, 1, vectors, width)
+                at = first * lines + o * count
+                simd.add_lists(acc, targets, o - o0, panel, values, index, at, count, count, 1, vectors, width)
 
     return add
 

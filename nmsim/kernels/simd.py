@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-INT32, INT64 = ir.IntType(32), ir.IntType(64)
+INT16, INT32, INT64 = (ir.IntType(bits) for bits in (16, 32, 64))
 
 
 class _Code:
@@ -63,6 +63,13 @@ class _Code:
         """An unsigned index as a 64-bit integer."""
         return self.builder.zext(value, INT64) if value.type.width < 64 else value
 
+    def places(self, address, count):
+        """The `count` 16-bit indices from `address` on, read at once, as 64-bit integers."""
+        whole = ir.IntType(16 * count)
+        read = self.builder.load(self.builder.bitcast(address, whole.as_pointer()), align=2)
+        parts = (self.builder.lshr(read, whole(16 * i)) for i in range(count))
+        return [self.wide(self.builder.trunc(part, INT16)) for part in parts]
+
     def transposed(self, vectors):
         """The square of lanes exchanged with vectors: swap halves of ever smaller squares (Eklundh 1972)."""
         vectors, half = list(vectors), self.width // 2
@@ -85,9 +92,9 @@ def _signature(*arguments):
 
 
 def _loop(builder, count, initial):
-    """Begin a loop of `count` >= 1 turns with carried vectors; returns (counter, carried, finish(new values))."""
-    before, body = builder.block, builder.append_basic_block("turn")
-    builder.branch(body)
+    """Begin a loop of `count` turns with carried vectors: (counter, carried, finish(new values) -> the last values)."""
+    before, body, after = builder.block, builder.append_basic_block("turn"), builder.append_basic_block("done")
+    builder.cbranch(builder.icmp_signed(">", count, INT64(0)), body, after)
     builder.position_at_end(body)
     counter = builder.phi(INT64)
     counter.add_incoming(INT64(0), before)
@@ -96,22 +103,30 @@ def _loop(builder, count, initial):
         phi.add_incoming(value, before)
 
     def finish(values):
-        following = builder.add(counter, INT64(1))
-        counter.add_incoming(following, builder.block)
-        for phi, value in zip(phis, values, strict=True):
-            phi.add_incoming(value, builder.block)
-        after = builder.append_basic_block("done")
+        following, end = builder.add(counter, INT64(1)), builder.block
+        counter.add_incoming(following, end)
         builder.cbranch(builder.icmp_signed("<", following, count), body, after)
         builder.position_at_end(after)
+        last = [builder.phi(value.type) for value in values]
+        for phi, result, start, value in zip(phis, last, initial, values, strict=True):
+            phi.add_incoming(value, end)
+            result.add_incoming(start, before)
+            result.add_incoming(value, end)
+        return last
 
     return counter, list(phis), finish
+
+
+def _slots_together(code):
+    """Slots whose places are read as one integer: 4 with AVX2, where loads are the limit, then the rest one by one."""
+    return (4, 1) if code.bytes * code.width == 32 else (1,)
 
 
 @intrinsic(prefer_literal=True)
 def add_lists(typing, acc, targets, target, panel, values, index, first, stride, count, rows, vectors, width):
     """acc[targets[target + r]] += sum over s of values[first + r stride + s] * panel[index[first + r stride + s]].
 
-    For `rows` lists r of `count` >= 1 slots each; a panel row is `vectors` vectors. One broadcast, `vectors` fused
+    For `rows` lists r of `count` slots each; a panel row is `vectors` vectors. One broadcast, `vectors` fused
     multiply-adds with the panel as their memory operand; all rows * vectors sums stay in registers.
     """
     signature = _signature(acc, targets, target, panel, values, index, first, stride, count, rows, vectors, width)
@@ -131,16 +146,25 @@ def add_lists(typing, acc, targets, target, panel, values, index, first, stride,
         for r in r_range:
             row = code.wide(builder.load(code.at(targets_at, target, INT64(r))))
             sums += [code.at(acc_at, builder.mul(row, tile), step) for step in steps]
-        slot, carried, finish = _loop(builder, count, [code.load(a, aligned=True) for a in sums])
-        new = []
-        for r in r_range:
-            weight = code.splat(builder.load(code.at(lists[r], slot)))
-            row = builder.mul(code.wide(builder.load(code.at(places[r], slot))), tile)
-            for v in v_range:
-                x = code.load(code.at(panel_at, row, steps[v]), aligned=True)
-                new.append(code.fma(weight, x, carried[r * len(v_range) + v]))
-        finish(new)
-        for value, address in zip(new, sums, strict=True):
+
+        def add(begin, turns, together, held):
+            turn, carried, finish = _loop(builder, turns, held)
+            slot = builder.add(begin, builder.mul(turn, INT64(together)))
+            for r in r_range:
+                for i, place in enumerate(code.places(code.at(places[r], slot), together)):
+                    weight = code.splat(builder.load(code.at(lists[r], slot, INT64(i))))
+                    row = builder.mul(place, tile)
+                    for v in v_range:
+                        x = code.load(code.at(panel_at, row, steps[v]), aligned=True)
+                        carried[r * len(v_range) + v] = code.fma(weight, x, carried[r * len(v_range) + v])
+            return finish(carried)
+
+        held, rest = [code.load(address, aligned=True) for address in sums], INT64(0)
+        for together in _slots_together(code):
+            turns = builder.sdiv(builder.sub(count, rest), INT64(together))
+            held = add(rest, turns, together, held)
+            rest = builder.add(rest, builder.mul(turns, INT64(together)))
+        for value, address in zip(held, sums, strict=True):
             code.store(value, address, aligned=True)
         return context.get_dummy_value()
 
@@ -272,9 +296,9 @@ def window_products(typing, out, x, start, stride, values, index, first, windows
             for i in t_range:
                 held = [code.load(code.at(x_at, rows[i], INT64(lanes * p)), aligned=True) for p in parts]
                 sums[i] = code.fma(weights, _pick(code, held, places), sums[i])
-        finish(sums)
+        last = finish(sums)
         for i in t_range:
-            code.store(sums[i], code.at(out_at, INT64(i * lanes)), aligned=True)
+            code.store(last[i], code.at(out_at, INT64(i * lanes)), aligned=True)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -291,10 +315,31 @@ def multiply_add_chains(typing, out, turns, chains, width):
         out_at = code.data(sig.args[0], args[0])
         factor = code.splat(builder.load(out_at))
         _, carried, finish = _loop(builder, args[1], [code.load(code.at(out_at, INT64(0)), aligned=True)] * count)
-        values = [code.fma(factor, value, factor) for value in carried]
-        finish(values)
-        for i, value in enumerate(values):
+        last = finish([code.fma(factor, value, factor) for value in carried])
+        for i, value in enumerate(last):
             code.store(value, code.at(out_at, INT64(i * lanes)), aligned=True)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def add_vectors(typing, out, a, first, turns, chains, width):
+    """out += the vectors of `a` from element `first` on, `turns` times `chains` of them, in independent registers."""
+    signature = _signature(out, a, first, turns, chains, width)
+    count, lanes = chains.literal_value, width.literal_value
+
+    def codegen(context, builder, sig, args):
+        code = _Code(context, builder, sig.args[0].dtype, lanes)
+        out_at, a_at = code.data(sig.args[0], args[0]), code.data(sig.args[1], args[1])
+        sums = [code.at(out_at, INT64(i * lanes)) for i in range(count)]
+        turn, carried, finish = _loop(builder, args[3], [code.load(address, aligned=True) for address in sums])
+        begin = builder.add(args[2], builder.mul(turn, INT64(count * lanes)))
+        read = [code.load(code.at(a_at, begin, INT64(i * lanes)), aligned=True) for i in range(count)]
+        for value, address in zip(
+            finish([builder.fadd(*p) for p in zip(carried, read, strict=True)]), sums, strict=True
+        ):
+            code.store(value, address, aligned=True)
         return context.get_dummy_value()
 
     return signature, codegen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -18,11 +19,12 @@ from llvmlite import binding, ir
 from numba import types
 from numba.core.registry import cpu_target
 
+from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from nmsim import layouts
 from nmsim.compressed import compress, decompress
 from nmsim.gemm import dgrad, fprop, wgrad
-from nmsim.kernels import host, simd
+from nmsim.kernels import host, jit, simd
 from nmsim.kernels.threads import threads
 from nmsim.masks import topk_mask
 from nmsim.testing import check_kernel, strategies
@@ -142,15 +144,44 @@ def test_layouts_are_counted_in_the_bytes_of_a_matrix():
     assert w.layout_bytes >= forward + (4 + 2) * w.values.size
 
 
-def test_a_forced_vector_width_gives_the_same_product(monkeypatch):
-    x, dy, w = case(40, 64, 48, Pattern(2, 8))
+@pytest.mark.parametrize("tokens", [3, 40])
+@pytest.mark.parametrize("width", [16, 32])
+def test_a_forced_vector_width_gives_the_same_product(width, tokens):
+    x, dy, w = case(tokens, 64, 48, Pattern(2, 8))
     expected = fprop(x, w), dgrad(dy, w), wgrad(dy, x, like=w).values
-    for width in (16, 32):
-        monkeypatch.setattr(host, "vector_bytes", lambda width=width: width)
-        _, _, again = case(40, 64, 48, Pattern(2, 8))
-        found = fprop(x, again), dgrad(dy, again), wgrad(dy, x, like=again).values
-        for a, b in zip(found, expected, strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-4)
+    with host.vectors(width):
+        assert layouts.tile_for(tokens, 4, 4).width == width // 4
+        found = fprop(x, w), dgrad(dy, w), wgrad(dy, x, like=w).values
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [16, 32])
+def test_every_width_keeps_the_error_bound(width):
+    def forced(x, w):
+        with host.vectors(width):
+            return fprop(x, w)
+
+    check_kernel(forced, axes=(0, 1))
+
+
+@pytest.mark.parametrize("width", [64, 24, 0])
+def test_a_width_that_the_machine_does_not_have_is_refused(monkeypatch, width):
+    monkeypatch.setattr(host, "widest_vector_bytes", lambda: 32)
+    message = f"vectors of {width} bytes; this machine has 16, 32: choose one of them"
+    with pytest.raises(UserError, match=message), host.vectors(width):
+        pass
+    assert host.vector_bytes() == 32
+
+
+def test_a_forced_width_ends_with_its_block_and_belongs_to_its_thread(monkeypatch):
+    monkeypatch.setattr(host, "widest_vector_bytes", lambda: 64)
+    with ThreadPoolExecutor(1) as pool, host.vectors(32):
+        with host.vectors(16):
+            assert host.vector_bytes() == 16
+        assert host.vector_bytes() == 32
+        assert pool.submit(host.vector_bytes).result() == 64
+    assert host.vector_bytes() == 64
 
 
 @pytest.mark.parametrize(
@@ -158,7 +189,7 @@ def test_a_forced_vector_width_gives_the_same_product(monkeypatch):
 )
 def test_the_vector_width_follows_the_features_that_numba_compiles_for(monkeypatch, features, width):
     monkeypatch.setattr(host.config, "CPU_FEATURES", features)
-    assert host.vector_bytes.__wrapped__() == width
+    assert host.widest_vector_bytes.__wrapped__() == width
 
 
 @pytest.mark.parametrize(("tokens", "vectors"), [(1, 1), (16, 1), (17, 2), (48, 2), (49, 4), (10_000, 4)])
@@ -199,3 +230,39 @@ def neon_assembly():
 
 def test_neon_code_holds_vector_fused_multiply_adds():
     assert neon_assembly().count("fmla\tv") >= 16
+
+
+def kernel_imports(path):
+    """The kernel modules that a file imports, by its syntax tree."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sorted(Path(jit.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+def test_the_kernel_modules_that_a_file_imports_are_found(path):
+    names = [name.split(".")[2] for name in kernel_imports(path) if name.startswith("nmsim.kernels.")]
+    assert {file.stem for file in jit.imported(path)} == set(names)
+
+
+def test_the_name_of_a_kernel_changes_with_what_it_imports_and_with_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(jit, "_FOLDER", tmp_path)
+    sources = {
+        "a": "from nmsim.kernels.b import f\n",
+        "b": "from nmsim.kernels import (\n    c,\n)\n",
+        "c": "",
+        "d": "",
+    }
+
+    def hashed(**changed):
+        for name, text in (sources | changed).items():
+            (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+        jit.imported.cache_clear()
+        return jit.source_hash.__wrapped__(tmp_path / "a.py")
+
+    plain = hashed()
+    assert hashed(d="1\n") == plain
+    assert len({plain, hashed(c="1\n"), hashed(b=sources["b"] + "1\n")}) == 3
+    jit.imported.cache_clear()

@@ -41,12 +41,36 @@ def test_even_lists_hold_the_kept_weights_by_line(small):
     assert lists.blocks.chunks > 1
     found = np.zeros_like(lines_of(small))
     for line in range(found.shape[0]):
-        for chunk in range(lists.blocks.chunks):
-            for block in range(lists.blocks.chunk_blocks):
-                first, last = (line * lists.stride + lists.cuts[chunk, block + i] for i in (0, 1))
-                live = [s for s in range(first, last) if lists.places[s] < lists.blocks.depth]
-                found[line, chunk * lists.blocks.depth + lists.places[live].astype(int)] = lists.values[live]
+        for chunk, block in np.ndindex(lists.blocks.chunks, lists.blocks.chunk_blocks):
+            first, last = lists.cuts[chunk, block], lists.cuts[chunk, block + 1]
+            start = first * lists.lines + line * (last - first)
+            live = [s for s in range(start, start + last - first) if lists.places[s] < lists.blocks.depth]
+            found[line, chunk * lists.blocks.depth + lists.places[live].astype(int)] = lists.values[live]
     np.testing.assert_array_equal(found, lines_of(small))
+
+
+def test_dot_lists_hold_the_places_of_all_slots_by_line(small):
+    lists = layouts.dot_lists(small, TILE)
+    assert lists.blocks.chunks > 1
+    found = np.zeros(lines_of(small).shape, bool)
+    for line in range(found.shape[0]):
+        for chunk, block in np.ndindex(lists.blocks.chunks, lists.blocks.chunk_blocks):
+            first, last = (line * lists.stride + lists.cuts[chunk, block + i] for i in (0, 1))
+            places = lists.places[first:last][lists.places[first:last] < lists.blocks.depth]
+            found[line, chunk * lists.blocks.depth + places.astype(int)] = True
+    np.testing.assert_array_equal(found, small.mask if small.axis == 1 else small.mask.T)
+
+
+def test_lists_of_one_block_need_no_copy_of_the_values():
+    c = matrix(8, 16, Pattern(2, 4), 1)
+    assert np.shares_memory(layouts.even_lists(c, TILE).values, c.values)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_empty_matrix_has_empty_lists(axis):
+    c = matrix(0, 16, Pattern(2, 4), axis)
+    assert layouts.even_lists(c, TILE).places.size == 0
+    assert layouts.uneven_lists(c, TILE).places.size == 0
 
 
 def test_uneven_lists_hold_the_kept_weights_by_column(small):
@@ -99,6 +123,25 @@ def test_layouts_are_derived_once_and_positions_are_shared(small):
     assert layouts.uneven_lists(small, TILE).values is one.values
     assert two.places is one.places
     np.testing.assert_array_equal(two.values, 2 * one.values)
+
+
+def test_windows_of_every_width_are_kept_beside_each_other(monkeypatch):
+    c = matrix(16, 32, Pattern(2, 4), 1).with_values(np.ones((16, 8, 2), np.float32))
+    widths = []
+    for width in (64, 32, 64):
+        monkeypatch.setattr(host, "vector_bytes", lambda width=width: width)
+        widths.append(layouts.windows(c).values)
+    assert [values.shape[-1] for values in widths] == [16, 8, 16]
+    assert widths[0] is widths[2]
+
+
+def test_tiles_and_blocks_follow_the_width_of_a_vector(monkeypatch):
+    found = {}
+    for width in (64, 32):
+        monkeypatch.setattr(host, "vector_bytes", lambda width=width: width)
+        densities = 0.5, 0.125, 0.0625
+        found[width] = [(layouts.widest_tile(d, even=True), layouts._cache_share(d)) for d in densities]
+    assert found == {64: [(4, 0.75), (4, 1.5), (4, 2.25)], 32: [(8, 0.75), (4, 0.75), (2, 1.5)]}
 
 
 @pytest.mark.parametrize(("bytes_", "registers"), [(64, {4: 2, 8: 2}), (32, {4: 1, 8: 0}), (16, {4: 0, 8: 0})])

@@ -118,12 +118,27 @@ def test_a_small_transposable_mask_keeps_the_most(seed, n):
     assert kept == pytest.approx(best_transposable(scores, n))
 
 
-@pytest.mark.parametrize(("m", "share"), [(4, 1), (8, 1), (16, 0.99), (32, 0.99)])
-def test_a_transposable_mask_keeps_nearly_what_a_linear_program_does(m, share):
-    scores, pattern = np.abs(np.random.default_rng(m).standard_normal((m, m))), Pattern(m // 2, m)
+def linear_program(scores, n):
+    """The largest sum that at most n per row and column can keep."""
+    m = scores.shape[0]
     sums = np.vstack([np.kron(np.eye(m), np.ones(m)), np.kron(np.ones(m), np.eye(m))])
-    best = -linprog(-scores.ravel(), A_ub=sums, b_ub=np.full(2 * m, pattern.n), bounds=(0, 1)).fun
-    assert scores[transposable_mask(scores, pattern)].sum() >= share * best * (1 - 1e-9)
+    return -linprog(-scores.ravel(), A_ub=sums, b_ub=np.full(2 * m, n), bounds=(0, 1)).fun
+
+
+@pytest.mark.parametrize("m", [4, 8, 16, 32])
+@pytest.mark.parametrize(("exact", "share"), [(True, 1), (False, 0.99)])
+def test_a_transposable_mask_keeps_what_a_linear_program_does_or_nearly(m, exact, share):
+    scores, pattern = np.abs(np.random.default_rng(m).standard_normal((m, m))), Pattern(m // 2, m)
+    kept = scores[transposable_mask(scores, pattern, exact=exact)].sum()
+    assert kept >= share * linear_program(scores, pattern.n) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(("m", "exact"), [(8, True), (16, False)])
+def test_transposable_masks_are_exact_by_default_up_to_eight(m, exact):
+    scores, pattern = np.abs(np.random.default_rng(2).standard_normal((8 * m, 8 * m))), Pattern(m // 2, m)
+    found = {choice: transposable_mask(scores, pattern, exact=choice) for choice in (None, True, False)}
+    np.testing.assert_array_equal(found[None], found[exact])
+    assert (found[True] != found[False]).any()
 
 
 def test_statistics_of_a_mask_count_what_it_keeps():
