@@ -199,14 +199,15 @@ def _build_lists(c: NMMatrix, rows: int, lines: int, blocks: Blocks) -> tuple[np
     bounds = np.zeros((highs, blocks.chunks, blocks.chunk_blocks + 1), np.int64)
     targets = np.zeros(cells * groups * m, np.int32)
     sets = np.zeros((cells * (groups * m // rows + highs * rows), 4), np.int32)
-    scratch = tuple(np.empty(size, np.int64) for size in (blocks.height, lines + 2, blocks.height, blocks.height))
-    index, source = np.empty(0, np.uint16), np.empty(0, np.int32)
-    for _ in range(2):
-        size = layout.build_lists(
-            bounds, sets, targets, source, index, c.indices, m, rows, lines, blocks.depth, blocks.height, scratch
-        )
-        if source.size < size:
-            index, source = np.full(size, blocks.depth, np.uint16), np.full(size, -1, np.int32)
+    scratch = tuple(np.empty(size, np.int64) for size in (blocks.height, lines + 2, blocks.height))
+    cuts = lines, blocks.depth, blocks.height
+    size = layout.place_lists(bounds, sets, targets, c.indices, m, rows, *cuts, scratch)
+    index, source = np.full(size, blocks.depth, np.uint16), np.full(size, -1, np.int32)
+
+    def fill(lo: int, hi: int) -> None:
+        layout.fill_lists(source, index, bounds, sets, targets, c.indices, m, *cuts, lo, hi)
+
+    split(fill, highs * cells, 1)
     return tuple(_frozen(part) for part in (index, targets, bounds, sets[: bounds.max(initial=0)].copy(), source))
 
 

@@ -75,49 +75,53 @@ def place_sets(sets, j, targets, at, order, counts, rows, first):
 
 
 @njit
-def fill_lists(source, index, cursor, sets, targets, lo, hi, indices, m, r0, r1, g0, g1, row):
-    """Write the lists of sets lo:hi: where each weight comes from in the values, and its panel row from `row` on."""
-    groups, n = indices.shape[1], indices.shape[2]
-    for j in range(lo, hi):
-        for i in range(sets[j, 3]):
-            cursor[targets[sets[j, 2] + i]] = sets[j, 0] + i * sets[j, 1]
-    for r in range(r0, r1):
-        for g in range(g0, g1):
-            for s in range(n):
-                if indices[r, g, s] < m:
-                    c = (g - g0) * m + int(indices[r, g, s])
-                    source[cursor[c]] = (r * groups + g) * n + s
-                    index[cursor[c]] = row + r - r0
-                    cursor[c] += 1
-
-
-@njit
-def build_lists(bounds, sets, targets, source, index, indices, m, rows, lines, depth, height, scratch):
-    """Lists by column of a matrix compressed by line, block after block; returns the slots used.
-
-    With an empty `source` only `bounds`, `sets` and `targets` are written, which tells how much room the lists need.
-    """
-    counts, ends, order, cursor = scratch
-    total_lines, groups = indices.shape[0], indices.shape[1]
+def place_lists(bounds, sets, targets, indices, m, rows, lines, depth, height, scratch):
+    """Cut the columns of a matrix compressed by line into sets of lists, block after block; returns the slots used."""
+    counts, ends, order = scratch
     j, at, first = 0, 0, 0
     for high in range(bounds.shape[0]):
-        g0, g1 = high * height // m, min((high + 1) * height // m, groups)
-        columns = (g1 - g0) * m
         for chunk in range(bounds.shape[1]):
             for block in range(bounds.shape[2] - 1):
-                r0 = min(chunk * depth + block * lines, total_lines)
-                r1 = min(r0 + lines, (chunk + 1) * depth, total_lines)
+                r0, r1, g0, g1 = cell(indices, m, lines, depth, height, high, chunk, block)
+                columns = (g1 - g0) * m
                 bounds[high, chunk, block] = j
                 count_lists(counts[:columns], indices, m, r0, r1, g0, g1)
                 sort_columns(order[:columns], ends, counts[:columns])
-                start = j
                 j, first = place_sets(sets, j, targets, at, order[:columns], counts, rows, first)
-                if source.size:
-                    row = block * lines
-                    fill_lists(source, index, cursor, sets, targets, start, j, indices, m, r0, r1, g0, g1, row)
                 at += columns
             bounds[high, chunk, bounds.shape[2] - 1] = j
     return first
+
+
+@njit
+def cell(indices, m, lines, depth, height, high, chunk, block):
+    """The lines and groups (r0, r1, g0, g1) of one block of columns in one block of the reduction."""
+    total_lines, groups = indices.shape[0], indices.shape[1]
+    r0 = min(chunk * depth + block * lines, total_lines)
+    r1 = min(r0 + lines, (chunk + 1) * depth, total_lines)
+    return r0, r1, high * height // m, min((high + 1) * height // m, groups)
+
+
+@njit
+def fill_lists(source, index, bounds, sets, targets, indices, m, lines, depth, height, lo, hi):
+    """Write the lists of cells lo:hi: where each weight comes from in the values, and its row in the panel."""
+    groups, n = indices.shape[1], indices.shape[2]
+    cursor, (_, chunks, ends) = np.empty(height, np.int64), bounds.shape
+    for number in range(lo, hi):
+        high, chunk, block = number // (ends - 1) // chunks, number // (ends - 1) % chunks, number % (ends - 1)
+        r0, r1, g0, g1 = cell(indices, m, lines, depth, height, high, chunk, block)
+        for j in range(bounds[high, chunk, block], bounds[high, chunk, block + 1]):
+            for i in range(sets[j, 3]):
+                cursor[targets[sets[j, 2] + i]] = sets[j, 0] + i * sets[j, 1]
+        for r in range(r0, r1):
+            row = block * lines + r - r0
+            for g in range(g0, g1):
+                for s in range(n):
+                    place = int(indices[r, g, s])
+                    if place < m:
+                        to = cursor[(g - g0) * m + place]
+                        source[to], index[to] = (r * groups + g) * n + s, row
+                        cursor[(g - g0) * m + place] = to + 1
 
 
 @njit

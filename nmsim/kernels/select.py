@@ -1,5 +1,7 @@
 """Choosing the highest scores of every group, and compression by lines: rows, or columns through a transposed view."""
 
+import numpy as np
+
 from nmsim.kernels.jit import njit
 
 
@@ -30,20 +32,23 @@ def keep_highest(mask, scores, n, tile, rank, lo, hi):
 
 @njit
 def compress(values, indices, w, mask, m, lo, hi):
-    """Fill lines lo:hi of `values` and `indices`; returns the first group that keeps too many, line by line, or -1."""
+    """Fill lines lo:hi of `values` and `indices`; returns the first group that keeps too many, line by line, or -1.
+
+    Every weight of a group is written to the next free place, and only kept ones take it: no branch to guess wrong.
+    """
     groups, n = values.shape[1], values.shape[2]
+    held, places = np.empty(m, w.dtype), np.empty(m, indices.dtype)
     for line in range(lo, hi):
         for g in range(groups):
             s = 0
             for k in range(g * m, min((g + 1) * m, w.shape[1])):
-                if mask[line, k]:
-                    if s == n:
-                        return line * groups + g
-                    values[line, g, s] = w[line, k]
-                    indices[line, g, s] = k - g * m
-                    s += 1
-            values[line, g, s:] = 0
-            indices[line, g, s:] = m
+                held[s], places[s] = w[line, k], k - g * m
+                s += mask[line, k]
+            if s > n:
+                return line * groups + g
+            for i in range(n):
+                values[line, g, i] = held[i] if i < s else 0
+                indices[line, g, i] = places[i] if i < s else m
     return -1
 
 

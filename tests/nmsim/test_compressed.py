@@ -68,6 +68,7 @@ def test_a_live_zero_and_padding_differ():
     assert c.mask.tolist() == [[False, True, False, False]]
     assert not c.is_full
     assert c.nbytes == 2 * 8 + 2
+    assert compress(np.full((1, 4), 3.0), c.mask, PATTERN).values.tolist() == [[[3, 0]]]
 
 
 def test_other_values_share_the_layouts_of_positions():

@@ -6,6 +6,7 @@ import inspect
 import threading
 
 import naive
+import naive_simd
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,8 +14,11 @@ from hypothesis import given
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from hwmodel.workload import Operand
+from nmsim import gemm, layouts
 from nmsim.compressed import compress, decompress
 from nmsim.gemm import dgrad, fprop, matmul, record, wgrad
+from nmsim.kernels import host, simd
+from nmsim.kernels.threads import threads
 from nmsim.masks import topk_mask
 from nmsim.testing import strategies
 
@@ -44,6 +48,57 @@ def test_input_and_weight_gradients_are_adjoint_to_the_forward_product(problem):
     scale = 1e-12 * (1 + (np.abs(x) @ np.abs(decompress(w)).T * np.abs(dy)).sum())
     assert abs(forward - (x * dgrad(dy, w)).sum()) <= scale
     assert abs(forward - (w.values * wgrad(dy, x, like=w).values).sum()) <= scale
+
+
+@pytest.fixture
+def vector_loops(monkeypatch):
+    """Products run through their loops even without a compiler, with twins in place of vector instructions."""
+    if not gemm.COMPILED:
+        monkeypatch.setattr(gemm, "COMPILED", True)
+        for twin in naive_simd.TWINS:
+            monkeypatch.setattr(simd, twin.__name__, twin)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "shape", "pattern", "axis"),
+    [
+        (3, (9, 32), Pattern(2, 4), 1),
+        (16, (40, 36), Pattern(1, 4), 1),
+        (20, (17, 30), Pattern(2, 5), 1),
+        (20, (30, 17), Pattern(2, 5), 0),
+        (70, (16, 24), Pattern(1, 8), 0),
+        (1, (8, 16), Pattern(1, 16), 1),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kept", [1.0, 0.7])
+@pytest.mark.usefixtures("vector_loops")
+def test_the_loops_around_vector_instructions_compute_the_products(tokens, shape, pattern, axis, dtype, kept):
+    rng = np.random.default_rng(0)
+    w = rng.integers(-4, 5, shape).astype(dtype)
+    mask = topk_mask(rng.random(shape), pattern, axis) & (rng.random(shape) < kept)
+    c, dense = compress(w, mask, pattern, axis), np.where(mask, w, 0)
+    x, dy = (rng.integers(-4, 5, (tokens, size)).astype(dtype) for size in (shape[1], shape[0]))
+    bias = np.arange(shape[0], dtype=dtype)
+    np.testing.assert_array_equal(fprop(x, c, bias=bias), x @ dense.T + bias)
+    np.testing.assert_array_equal(fprop(x, c), x @ dense.T)
+    np.testing.assert_array_equal(dgrad(dy, c), dy @ dense)
+    np.testing.assert_array_equal(decompress(wgrad(dy, x, like=c)), np.where(mask, dy.T @ x, 0))
+
+
+@pytest.mark.usefixtures("vector_loops")
+def test_chunks_and_blocks_of_the_loops_are_summed(monkeypatch):
+    monkeypatch.setattr(host, "first_cache_bytes", lambda: 4096)
+    monkeypatch.setattr(layouts, "PANEL_BYTES", 16 * layouts.WIDEST_TILE_BYTES)
+    monkeypatch.setattr(layouts, "OUTPUT_BYTES", 4096)
+    rng = np.random.default_rng(0)
+    w, mask = rng.integers(-4, 5, (50, 48)).astype(np.float64), topk_mask(rng.random((50, 48)), Pattern(2, 4))
+    c, dense = compress(w, mask, Pattern(2, 4)), np.where(mask, w, 0)
+    x, dy = (rng.integers(-4, 5, (40, size)).astype(np.float64) for size in (48, 50))
+    with threads(2):
+        np.testing.assert_array_equal(fprop(x, c), x @ dense.T)
+        np.testing.assert_array_equal(dgrad(dy, c), dy @ dense)
+        np.testing.assert_array_equal(decompress(wgrad(dy, x, like=c)), np.where(mask, dy.T @ x, 0))
 
 
 def test_padding_gets_no_gradient_even_from_infinity():

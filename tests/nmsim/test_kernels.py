@@ -19,7 +19,6 @@ from llvmlite import binding, ir
 from numba import types
 from numba.core.registry import cpu_target
 
-from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from nmsim import layouts
 from nmsim.compressed import compress, decompress
@@ -163,33 +162,6 @@ def test_every_width_keeps_the_error_bound(width):
             return fprop(x, w)
 
     check_kernel(forced, axes=(0, 1))
-
-
-@pytest.mark.parametrize("width", [64, 24, 0])
-def test_a_width_that_the_machine_does_not_have_is_refused(monkeypatch, width):
-    monkeypatch.setattr(host, "widest_vector_bytes", lambda: 32)
-    message = f"vectors of {width} bytes; this machine has 16, 32: choose one of them"
-    with pytest.raises(UserError, match=message), host.vectors(width):
-        pass
-    assert host.vector_bytes() == 32
-
-
-def test_a_forced_width_ends_with_its_block_and_belongs_to_its_thread(monkeypatch):
-    monkeypatch.setattr(host, "widest_vector_bytes", lambda: 64)
-    with ThreadPoolExecutor(1) as pool, host.vectors(32):
-        with host.vectors(16):
-            assert host.vector_bytes() == 16
-        assert host.vector_bytes() == 32
-        assert pool.submit(host.vector_bytes).result() == 64
-    assert host.vector_bytes() == 64
-
-
-@pytest.mark.parametrize(
-    ("features", "width"), [("+avx2,+fma,+avx512f", 64), ("+avx2,+fma,-avx512f", 32), ("+neon", 16), ("", 16)]
-)
-def test_the_vector_width_follows_the_features_that_numba_compiles_for(monkeypatch, features, width):
-    monkeypatch.setattr(host.config, "CPU_FEATURES", features)
-    assert host.widest_vector_bytes.__wrapped__() == width
 
 
 @pytest.mark.parametrize(("tokens", "vectors"), [(1, 1), (16, 1), (17, 2), (48, 2), (49, 4), (10_000, 4)])

@@ -142,16 +142,3 @@ def test_tiles_and_blocks_follow_the_width_of_a_vector(monkeypatch):
         densities = 0.5, 0.125, 0.0625
         found[width] = [(layouts.widest_tile(d, even=True), layouts._cache_share(d)) for d in densities]
     assert found == {64: [(4, 0.75), (4, 1.5), (4, 2.25)], 32: [(8, 0.75), (4, 0.75), (2, 1.5)]}
-
-
-@pytest.mark.parametrize(("bytes_", "registers"), [(64, {4: 2, 8: 2}), (32, {4: 1, 8: 0}), (16, {4: 0, 8: 0})])
-def test_tables_of_a_permute_follow_the_vector(monkeypatch, bytes_, registers):
-    monkeypatch.setattr(host, "vector_bytes", lambda: bytes_)
-    assert {size: host.table_registers(size) for size in (4, 8)} == registers
-    assert host.accumulators() == (8 if bytes_ == 32 else 16)
-
-
-def test_the_first_cache_is_known_or_taken_as_the_common_one(monkeypatch):
-    assert host.first_cache_bytes.__wrapped__() >= 16 * 1024
-    monkeypatch.setattr(host.Path, "read_text", lambda _: "unknown")
-    assert host.first_cache_bytes.__wrapped__() == 32 * 1024

@@ -47,6 +47,18 @@ def test_groups_wider_than_any_index_byte_are_chosen_too():
     np.testing.assert_array_equal(topk_mask(scores, Pattern(7, 300)), naive.topk_mask(scores, 7, 300))
 
 
+def test_groups_as_wide_as_a_row_are_sorted_and_keep_the_lower_of_equals():
+    scores = np.random.default_rng(0).integers(0, 50, (3, 600)).astype(float)
+    for n in (1, 7, 599, 600):
+        np.testing.assert_array_equal(topk_mask(scores, Pattern(n, 600)), naive.topk_mask(scores, n, 600))
+
+
+@pytest.mark.parametrize("scores", [[1.0, 1 + 1e-12], [2**53, 2**53 + 1]])
+def test_scores_are_compared_in_their_own_type(scores):
+    assert topk_mask(np.array([scores]), Pattern(1, 2)).tolist() == [[False, True]]
+    assert transposable_mask(np.array([scores, scores[::-1]]), Pattern(1, 2)).tolist() == [[False, True], [True, False]]
+
+
 @given(case=strategies.patterns(8).flatmap(lambda p: st.tuples(st.just(p), strategies.scores(p))))
 def test_groups_along_columns_are_groups_along_rows_of_the_transpose(case):
     pattern, scores = case
@@ -66,6 +78,14 @@ def test_bits_of_a_mask_do_not_depend_on_threads():
     one = topk_mask(scores, Pattern(2, 8))
     with threads(3):
         np.testing.assert_array_equal(topk_mask(scores, Pattern(2, 8)), one)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_bits_of_a_transposable_mask_do_not_depend_on_threads(count):
+    scores = np.random.default_rng(0).random((20, 8))
+    one = transposable_mask(scores, Pattern(2, 4))
+    with threads(count):
+        np.testing.assert_array_equal(transposable_mask(scores, Pattern(2, 4)), one)
 
 
 def test_an_empty_score_matrix_has_an_empty_mask():
