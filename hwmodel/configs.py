@@ -115,12 +115,11 @@ class ViTConfig(TransformerConfig):
 
 
 @dataclass(frozen=True)
-class DecoderConfig(TransformerConfig):
-    """A causal language model. With `tied_embeddings` the head multiplies by the embedding table."""
+class TokenConfig(TransformerConfig):
+    """What the transformers over sequences of tokens share."""
 
     vocab: int = 256
     context: int = 128
-    tied_embeddings: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,44 +127,34 @@ class DecoderConfig(TransformerConfig):
 
     @property
     def tokens(self) -> int:
-        """Positions of one example at full length."""
+        """Positions of one example (of each side, where there are two) at full length."""
         return self.context
 
 
 @dataclass(frozen=True)
-class EncoderConfig(TransformerConfig):
+class DecoderConfig(TokenConfig):
+    """A causal language model. With `tied_embeddings` the head multiplies by the embedding table."""
+
+    tied_embeddings: bool = True
+
+
+@dataclass(frozen=True)
+class EncoderConfig(TokenConfig):
     """A bidirectional encoder with BERT's embeddings (token, position, segment, then a norm) and its pooler."""
 
-    vocab: int = 256
-    context: int = 128
     segments: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive(self, ("vocab", "context", "segments"))
-
-    @property
-    def tokens(self) -> int:
-        """Positions of one example at full length."""
-        return self.context
+        _check_positive(self, ("segments",))
 
 
 @dataclass(frozen=True)
-class EncoderDecoderConfig(TransformerConfig):
+class EncoderDecoderConfig(TokenConfig):
     """A sequence-to-sequence transformer: `depth` encoder and `depth` decoder blocks, one vocabulary for both sides."""
 
-    vocab: int = 256
     context: int = 64
     tied_embeddings: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_positive(self, ("vocab", "context"))
-
-    @property
-    def tokens(self) -> int:
-        """Positions of each side of one example at full length."""
-        return self.context
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def price(
     `library` "best" takes the fastest of the device's libraries for each product. `dtype` "auto" takes the device's
     type of the operands' width; a named type prices the same operations with values of its width.
     `masks` are statistics of a run's real masks by site, for engines that wait for the fullest row.
-    `fits` are constants of your own (`libraries.read_fits`), which go before the shipped ones.
+    `fits` are constants of your own (`hwmodel.fits.read_fits`), which go before the shipped ones.
     Raises `UserError` for a library or type that the device doesn't have.
     """
     total, known = Cost(), dict[Op, Cost]()

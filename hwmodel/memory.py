@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hwmodel.device import Device
 from hwmodel.errors import InfeasibleError
 from hwmodel.footprint import operand_bytes
-from hwmodel.networks import NetworkConfig, network_nodes
+from hwmodel.networks import DecoderConfig, EncoderDecoderConfig, NetworkConfig, network_nodes
 from hwmodel.nodes import Linear
 from hwmodel.workload import DENSE_PLAN, Operand, Plan
 
@@ -47,7 +47,10 @@ def _copies(node: Linear, plan: Plan, bits: int) -> int:
 
 
 def inference_bytes(config: NetworkConfig, batch: int, plan: Plan, *, tokens: int, bits: int = 16) -> dict[str, int]:
-    """Bytes of an inference by kind: weights as products read them, and the keys and values of `tokens` positions."""
+    """Bytes of an inference by kind: weights as products read them, and keys and values of `tokens` positions.
+
+    An encoder keeps none: no later position will read them.
+    """
     nodes = network_nodes(config, batch, tokens)
     linear = [node for node in nodes if isinstance(node, Linear)]
     stored = sum(
@@ -56,7 +59,8 @@ def inference_bytes(config: NetworkConfig, batch: int, plan: Plan, *, tokens: in
         if not node.tied
     )
     other = sum(node.parameters for node in nodes) - sum(node.d_in * node.d_out for node in linear if not node.tied)
-    cached = sum(node.t * node.d_out for node in linear if node.site.endswith((".k", ".v")))
+    keeps = isinstance(config, (DecoderConfig, EncoderDecoderConfig))
+    cached = keeps * sum(node.t * node.d_out for node in linear if node.site.endswith((".k", ".v")))
     return {"weights": stored + other * bits // 8, "keys_and_values": cached * bits // 8}
 
 

@@ -114,12 +114,18 @@ def run(design: str, m: int, k: int, n: int, weight_density: float, activation_d
 
 
 def _blocked(core: Design, shape: tuple[int, int, int], density: float, bits: int, activation_density: float) -> Run:
-    """The product in halves along m, then along k, until the weights of a block and a column tile fit the buffer."""
+    """The product in halves along m, then along k, until the weights of a block and a column tile fit the buffer.
+
+    Weights that leave room for a narrow column tile alone are halved once more where that takes fewer cycles.
+    """
     m, k, n = shape
-    if m * k * density + k * MINIMUM_TILE <= core.buffer_bytes or k <= COLUMN_TILE:
-        return _count(core, shape, density, bits, activation_density)
     half = (-(-m // 2), k, n) if m > ROW_TILE else (m, -(-k // 2), n)
-    return _twice(_blocked(core, half, density, bits, activation_density))
+    if m * k * density + k * MINIMUM_TILE > core.buffer_bytes and k > COLUMN_TILE:
+        return _twice(_blocked(core, half, density, bits, activation_density))
+    whole = _count(core, shape, density, bits, activation_density)
+    if _column_tile(core, m * k * density, k) >= min(n, COLUMN_TILE):
+        return whole
+    return min(whole, _twice(_blocked(core, half, density, bits, activation_density)), key=lambda made: made.cycles)
 
 
 def _twice(made: Run) -> Run:

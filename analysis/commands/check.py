@@ -94,6 +94,8 @@ def _matrices(
     asked = Pattern.parse(pattern) if pattern else DENSE
     if target in MODELS and not Path(target).exists():
         return _of_model(target, asked, dtype, globs), {}
+    if not Path(target).exists() and not Path(target).suffix:
+        raise UserError(f"{target}: no such file; {unknown('model', target, MODELS)}")
     with open_run_or_file(Path(target)) as source:
         names = matrices(source, *globs)
         others = {name: _other(source, name, axis) for name in source.specs}

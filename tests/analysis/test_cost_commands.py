@@ -121,6 +121,7 @@ def test_fits_of_ones_own_are_used(capsys, slower, tokens, time):
         (["cost", "gemm", "4", "30", "4", "--pattern", "2:4"], "inner = 30 is not a multiple of m = 4; pad it to 32"),
         (["cost", "gemm", "1.5", "4", "4"], '"1.5" is not a whole number'),
         (["cost", "train", "vit-b", "--steps", "1e3"], '"1e3" is not a whole number'),
+        (["check", "vit-z", "--pattern", "2:4"], 'no such file; unknown model "vit-z"; did you mean vit-'),
         (["cost", "gemm", "0", "4", "4"], "needs at least 1"),
         (["cost", "model", "vit-z"], "did you mean vit-"),
         (["cost", "model", "vit-b", "--sites", "*.ffn.*"], "matches no site"),

@@ -43,3 +43,10 @@ def test_what_does_not_fit_says_by_how_much():
     ):
         check_fits("big", {"a": int(5e9), "b": int(15e9)}, load_device("v100"))
     check_fits("small", {"a": 1}, load_device("v100"))
+
+
+def test_an_encoder_keeps_no_keys_and_values():
+    vit = inference_bytes(model_named("vit-b"), 8, Plan(), tokens=197)
+    gpt = inference_bytes(model_named("gpt2-small"), 8, Plan(), tokens=197, bits=16)
+    assert vit["keys_and_values"] == 0
+    assert gpt["keys_and_values"] == 2 * 12 * 8 * 197 * 768 * 2

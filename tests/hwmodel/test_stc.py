@@ -83,3 +83,10 @@ def test_dual_sparsity_never_skips_more_than_the_zeros(m, k, n, weights, inputs)
 def test_an_unknown_design_is_named():
     with pytest.raises(UserError, match="did you mean STC"):
         run("STCC", 1, 1, 1, 1.0)
+
+
+def test_weights_that_nearly_fill_the_buffer_are_halved_where_that_is_faster():
+    """A longer reduction is halved anyway; the shorter one, kept whole, would read its weights again and again."""
+    for density in (1.0, 0.5):
+        shorter, longer = (run("STC_flexible", 5606, inner, 177, density).cycles for inner in (88, 176))
+        assert shorter <= longer
