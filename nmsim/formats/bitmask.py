@@ -12,7 +12,7 @@ import numpy as np
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from nmsim.formats.encoded import Codec, Encoded
-from nmsim.formats.packing import Bits, kept_values, pack, spread, stored
+from nmsim.formats.packing import Bits, kept_values, mask_of, spread, stored
 from nmsim.formats.sm80 import two_of_four
 
 
@@ -21,7 +21,9 @@ def _encode_24(w: np.ndarray, _: Pattern) -> Encoded:
         raise UserError(f"shape {list(w.shape)}: rows are not a multiple of 4 long; pad the layer or leave it dense")
     mask = two_of_four(w)
     shape = np.array(w.shape, np.int64)[:, None]
-    return Encoded({"shape": shape, "compressed": kept_values(w, mask).reshape(len(w), -1), "bitmask": mask})
+    return Encoded(
+        {"shape": shape, "compressed": kept_values(w, mask).reshape(len(w), w.shape[1] // 2), "bitmask": mask}
+    )
 
 
 def _decode_24(encoded: Encoded) -> np.ndarray:
@@ -29,7 +31,9 @@ def _decode_24(encoded: Encoded) -> np.ndarray:
     values, mask = encoded.parts["compressed"], _checked_mask(encoded, rows, cols)
     if cols % 4 or values.shape != (rows, cols // 2):
         raise UserError(f"compressed is {list(values.shape)}; shape {[rows, cols]} needs {[rows, cols // 2]}")
-    halves = np.stack([np.bitwise_count(mask & 15), np.bitwise_count(mask >> 4)], axis=-1).reshape(rows, -1)
+    halves = np.stack([np.bitwise_count(mask & 15), np.bitwise_count(mask >> 4)], axis=-1).reshape(
+        rows, 2 * mask.shape[1]
+    )
     wrong = halves[:, : cols // 4] != 2
     if wrong.any():
         row, group = np.argwhere(wrong)[0]
@@ -38,8 +42,7 @@ def _decode_24(encoded: Encoded) -> np.ndarray:
 
 
 def _encode_any(w: np.ndarray, _: Pattern) -> Encoded:
-    kept = stored(w)
-    mask = pack(kept)
+    mask = mask_of(w, stored)
     counts = np.bitwise_count(mask).sum(axis=1, dtype=np.int64)
     parts = {
         "shape": np.array(w.shape, np.int64),

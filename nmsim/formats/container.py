@@ -12,20 +12,24 @@ Their bytes are `hwmodel.footprint.matrix_bytes` with the layout "index" or "bit
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Shaped, UInt8, UInt16
 
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from hwmodel.toml import build
-from nmsim.formats.dtypes import bits
+from nmsim.formats.dtypes import bits, look_up, read_only
 from nmsim.formats.encoded import Codec, Encoded, too_full
-from nmsim.formats.packing import Weights, first_that_fits, kept_values, pack, spread
+from nmsim.formats.packing import Bits, Weights, first_that_fits, kept_values, pack, spread, unpack
 from nmsim.kernels import codecs
 
 _MAX_M = 1 << 16
+_WIDEST_CODE = 12  # bits of the positions in a byte of a mask; a table of all codes stays in the first-level cache
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,43 @@ class _Info:
         return -(-self.shape[1] // self.m)
 
     @property
+    def tables(self) -> _Tables | None:
+        """Look-ups by whole bytes of the mask, where n:m and the length of the rows fit them."""
+        fitting = self.m in (2, 4, 8) and self.shape[1] % 8 == 0
+        width = 8 // self.m * self.n * self.pattern.index_bits
+        return _tables(self.pattern) if fitting and self.n < self.m and width <= _WIDEST_CODE else None
+
+    @property
     def kept(self) -> int:
         """Weights a row keeps; a short last group keeps all it has if that is fewer than n."""
         full, rest = divmod(self.shape[1], self.m)
         return full * self.n + min(rest, self.n)
+
+
+class _Tables(NamedTuple):
+    """Look-ups where a byte of the mask holds whole groups; 0 marks what the pattern does not allow."""
+
+    filled: UInt8[np.ndarray, "256"]  # a mask byte with its groups filled up to n by their lowest free positions
+    codes: UInt16[np.ndarray, "256"]  # the positions of a filled byte, end to end
+    masks: UInt8[np.ndarray, " codes"]  # the byte of such a code
+    width: int  # bits of a code
+
+
+@functools.cache
+def _tables(pattern: Pattern) -> _Tables:
+    n, m, bits_each = pattern.n, pattern.m, pattern.index_bits
+    groups, width = 8 // m, 8 // m * n * bits_each
+    filled, codes, masks = np.zeros(256, np.uint8), np.zeros(256, np.uint16), np.zeros(1 << width, np.uint8)
+    for byte in range(256):
+        kept = [[j for j in range(m) if byte >> m * g + j & 1] for g in range(groups)]
+        if any(len(group) > n for group in kept):
+            continue
+        full = [sorted(group + [j for j in range(m) if j not in group][: n - len(group)]) for group in kept]
+        filled[byte] = sum(1 << m * g + j for g, group in enumerate(full) for j in group)
+        places = [j for group in full for j in group]
+        codes[filled[byte]] = code = sum(j << bits_each * slot for slot, j in enumerate(places))
+        masks[code] = filled[byte]
+    return _Tables(filled, codes, masks, width)
 
 
 def _described(w: np.ndarray, pattern: Pattern) -> _Info:
@@ -66,16 +103,20 @@ def _read_info(encoded: Encoded) -> _Info:
     return build(_Info, encoded.info, "metadata")
 
 
-def _filled(w: Weights, info: _Info) -> Bool[np.ndarray, "rows padded"]:
+def _filled(w: Weights, info: _Info) -> UInt8[np.ndarray, "rows padded"]:
     """Which positions are stored: n of every m, in rows padded to whole groups."""
 
-    def completed(stored: np.ndarray) -> np.ndarray:
-        kept = _widened(stored, info.groups * info.m)
+    def completed(stored: Bits) -> UInt8[np.ndarray, "rows padded"]:
+        if info.tables is not None:
+            mask = look_up(info.tables.filled, stored)
+            if mask.all():
+                return mask
+        kept = _widened(unpack(stored, w.shape[1]), info.groups * info.m)
         groups = kept.view(np.uint8).reshape(-1, info.m)
         bad = codecs.complete(groups, info.n)
         if bad >= 0:
             raise too_full(bad, info.groups, int(groups[bad].sum()), info.pattern)
-        return kept
+        return pack(kept)
 
     return first_that_fits(w, completed)
 
@@ -91,11 +132,13 @@ def _widened(a: Shaped[np.ndarray, "rows cols"], cols: int) -> Shaped[np.ndarray
 
 def _encode_index(w: np.ndarray, pattern: Pattern) -> Encoded:
     info = _described(w, pattern)
-    kept = _filled(w, info)
-    mask = pack(kept)
-    values = kept_values(_widened(w, kept.shape[1]), mask)
+    mask = _filled(w, info)
+    values = kept_values(_widened(w, info.groups * info.m), mask)
     words = np.zeros(-(-_stream_bytes(info) // 8), "<u8")
-    codecs.pack_positions(mask, info.n, info.m, pattern.index_bits, words)
+    if info.tables is not None:
+        codecs.pack_codes(read_only(mask).reshape(-1), read_only(info.tables.codes), info.tables.width, words)
+    else:
+        codecs.pack_positions(mask, info.n, info.m, pattern.index_bits, words)
     return Encoded({"nm_values": values, "nm_index": words.view(np.uint8)[: _stream_bytes(info)]}, asdict(info))
 
 
@@ -104,11 +147,7 @@ def _decode_index(encoded: Encoded) -> np.ndarray:
     rows, cols = info.shape
     values = _values(encoded, rows * info.groups * info.n)
     stream = encoded.part("nm_index", "uint8", (_stream_bytes(info),))
-    mask = np.zeros((rows, -(-info.groups * info.m // 8)), np.uint8)
-    bad = codecs.unpack_positions(stream, info.n, info.m, info.pattern.index_bits, info.groups, mask)
-    if bad >= 0:
-        row, group = divmod(bad, info.groups)
-        raise UserError(f"row {row}, group {group}: positions do not rise below m={info.m}; the file is damaged")
+    mask = _unpacked(stream, info)
     padded = spread(values, mask, info.groups * info.m)
     outside = bits(padded[:, cols:])
     if outside.any():
@@ -117,15 +156,34 @@ def _decode_index(encoded: Encoded) -> np.ndarray:
     return np.ascontiguousarray(padded[:, :cols])
 
 
+def _unpacked(stream: UInt8[np.ndarray, " length"], info: _Info) -> Bits:
+    """The mask of a stream of positions. Raises `UserError`, with row and group, for positions that do not rise."""
+    mask = np.zeros((info.shape[0], -(-info.groups * info.m // 8)), np.uint8)
+    if info.tables is not None:
+        codecs.unpack_codes(read_only(stream), read_only(info.tables.masks), info.tables.width, mask.reshape(-1))
+        if mask.all():
+            return mask
+        mask[:] = 0
+    bad = codecs.unpack_positions(read_only(stream), info.n, info.m, info.pattern.index_bits, info.groups, mask)
+    if bad >= 0:
+        row, group = divmod(bad, info.groups)
+        raise UserError(f"row {row}, group {group}: positions do not rise below m={info.m}; the file is damaged")
+    return mask
+
+
 def _stream_bytes(info: _Info) -> int:
     return -(-info.shape[0] * info.groups * info.n * info.pattern.index_bits // 8)
 
 
 def _encode_bitmask(w: np.ndarray, pattern: Pattern) -> Encoded:
     info = _described(w, pattern)
-    kept = np.ascontiguousarray(_filled(w, info)[:, : w.shape[1]])
-    parts = {"nm_values": kept_values(w, pack(kept)), "nm_bitmask": np.packbits(kept, bitorder="little")}
-    return Encoded(parts, asdict(info))
+    mask = _filled(w, info)
+    if info.tables is None:  # rows may end within a byte, of the mask and of the stream
+        kept = unpack(mask, w.shape[1])
+        mask, stream = pack(kept), np.packbits(kept, bitorder="little")
+    else:
+        stream = mask.reshape(-1)
+    return Encoded({"nm_values": kept_values(w, mask), "nm_bitmask": stream}, asdict(info))
 
 
 def _decode_bitmask(encoded: Encoded) -> np.ndarray:
@@ -133,6 +191,10 @@ def _decode_bitmask(encoded: Encoded) -> np.ndarray:
     rows, cols = info.shape
     values = _values(encoded, rows * info.kept)
     stream = encoded.part("nm_bitmask", "uint8", (-(-rows * cols // 8),))
+    if info.tables is not None:
+        mask = stream.reshape(rows, cols // 8)
+        if np.array_equal(look_up(info.tables.filled, mask), mask):
+            return spread(values, mask, cols)
     kept = np.unpackbits(stream, count=rows * cols, bitorder="little").reshape(rows, cols)
     _check_counts(_widened(kept, info.groups * info.m), info, values.size)
     return spread(values, pack(kept.view(np.bool_)), cols)
@@ -165,23 +227,23 @@ def _shape(encoded: Encoded) -> tuple[int, int]:
     return _read_info(encoded).shape
 
 
-INDEX = Codec(
-    name="nm",
-    suffixes=("nm_values", "nm_index"),
-    values="nm_values",
-    encode=_encode_index,
-    decode=_decode_index,
-    shape=_shape,
-    text="any N:M, this project's own: kept values and bit-packed positions",
-    takes_pattern=True,
+def _codec(
+    name: str,
+    positions: str,
+    encode: Callable[[np.ndarray, Pattern], Encoded],
+    decode: Callable[[Encoded], np.ndarray],
+    text: str,
+) -> Codec:
+    return Codec(name, ("nm_values", positions), "nm_values", encode, decode, _shape, text, takes_pattern=True)
+
+
+INDEX = _codec(
+    "nm", "nm_index", _encode_index, _decode_index, "any N:M, this project's own: kept values and bit-packed positions"
 )
-BITMASK = Codec(
-    name="nm-bitmask",
-    suffixes=("nm_values", "nm_bitmask"),
-    values="nm_values",
-    encode=_encode_bitmask,
-    decode=_decode_bitmask,
-    shape=_shape,
-    text="any N:M, this project's own: kept values and a bit a weight (smaller where n log2 m > m)",
-    takes_pattern=True,
+BITMASK = _codec(
+    "nm-bitmask",
+    "nm_bitmask",
+    _encode_bitmask,
+    _decode_bitmask,
+    "any N:M, this project's own: kept values and a bit a weight (smaller where n log2 m > m)",
 )

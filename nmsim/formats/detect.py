@@ -9,11 +9,19 @@ import numpy as np
 
 from hwmodel.errors import UserError
 from hwmodel.pattern import DENSE, Pattern
+from nmsim.formats.dtypes import look_up
 from nmsim.formats.packing import Bits, pack, valued
 from nmsim.formats.tensors import Source, blocks
 from nmsim.kernels import codecs
 
 LARGEST_M = 64  # a group is looked at as one machine word
+# The most bits in any group of a byte, by m and byte; wider groups of a power of two are counted as machine words.
+_FULLEST = {
+    m: np.array(
+        [max((byte >> start & (1 << m) - 1).bit_count() for start in range(0, 8, m)) for byte in range(256)], np.uint8
+    )
+    for m in (2, 4, 8, 16, 32, 64)
+}
 
 
 @dataclass(frozen=True)
@@ -54,9 +62,27 @@ def look(source: Source, name: str, axis: int, asked_m: int = 1) -> Found:
         kept = valued(source.rows(name, start, stop))
         nonzero += int(np.count_nonzero(kept))
         if alive.any():
-            lines = np.ascontiguousarray(kept.T) if axis == 0 else kept
-            codecs.densest_groups(_words(pack(lines)), lines.shape[1], alive, most)
+            _raise_most(np.ascontiguousarray(kept.T) if axis == 0 else kept, alive, most)
     return Found(math.prod(spec.shape), nonzero, {m: int(most[m]) for m in sizes}, spec.shape[axis])
+
+
+def _raise_most(kept: np.ndarray, alive: np.ndarray, most: np.ndarray) -> None:
+    """Raise most[m] to the fullest group of any line of `kept`, for every m `alive`; full ones are taken out."""
+    mask, length, slow = pack(kept), kept.shape[1], alive.copy()
+    for m in _FULLEST if length % 8 == 0 else ():
+        if alive[m] and length % m == 0:
+            most[m] = max(most[m], _fullest(mask, m))
+            alive[m], slow[m] = most[m] < m, False
+    if slow.any():
+        fast = alive & ~slow
+        codecs.densest_groups(_words(mask), length, slow, most)
+        alive[:] = fast | slow
+
+
+def _fullest(mask: Bits, m: int) -> int:
+    """The most bits in any group of a power of two of bits."""
+    counts = look_up(_FULLEST[m], mask) if m <= 8 else np.bitwise_count(mask.view(f"<u{m // 8}"))
+    return int(counts.max(initial=0))
 
 
 def _words(mask: Bits) -> np.ndarray:

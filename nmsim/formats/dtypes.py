@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from hwmodel.errors import unknown
+from nmsim.kernels import codecs
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -76,12 +77,26 @@ def to_float32(values: np.ndarray) -> np.ndarray:
         return values
     if values.dtype == DTYPES["BF16"]:
         return (bits(values).astype(np.uint32) << np.uint32(16)).view(np.float32)
-    widened: np.ndarray = _table(values.dtype)[bits(values)]
-    return widened
+    return look_up(float32_table(values.dtype), bits(values))
 
 
 @functools.cache
-def _table(dtype: np.dtype[Any]) -> np.ndarray:
+def float32_table(dtype: np.dtype[Any]) -> np.ndarray:
+    """What every bit pattern of a type of at most 16 bits stands for, in float32."""
     width = 8 * dtype.itemsize
     with np.errstate(invalid="ignore"):  # signalling NaNs among the bit patterns
         return np.arange(1 << width).astype(f"u{dtype.itemsize}").view(dtype).astype(np.float32)
+
+
+def look_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """`table[codes]`, several times as fast as NumPy's."""
+    out = np.empty(codes.shape, table.dtype)
+    codecs.look_up(read_only(table), read_only(codes).reshape(-1), out.reshape(-1))
+    return out
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A view that can't be written: one signature, so one compilation, for mapped and for ordinary arrays."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view

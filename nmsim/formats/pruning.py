@@ -11,8 +11,8 @@ import numpy as np
 
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
-from nmsim.formats.dtypes import bits, is_weight, largest, magnitude, to_float32
-from nmsim.formats.packing import Weights, read_only
+from nmsim.formats.dtypes import bits, float32_table, is_weight, largest, magnitude, read_only
+from nmsim.formats.packing import Weights
 from nmsim.formats.rewrite import copy_tensor, rewrite
 from nmsim.formats.tensors import Sink, Source, TensorSpec, blocks
 from nmsim.kernels import codecs
@@ -42,9 +42,15 @@ class Pruned:
 
 def by_magnitude(name: str, w: Weights, pattern: Pattern) -> Weights:  # noqa: ARG001 - other methods look up the name
     """Keep the n largest |w| of every m, bit for bit; equal ones keep the lower index."""
-    kept = topk_mask(magnitude(w), pattern)
-    pruned = np.empty(w.size, bits(w).dtype)
-    codecs.keep(pruned, read_only(bits(w)).reshape(-1), read_only(kept).reshape(-1))
+    codes = read_only(bits(w)).reshape(-1)
+    pruned, width = np.empty_like(codes), 8 * codes.itemsize
+    word = np.dtype(f"u{pattern.m * codes.itemsize}") if pattern.m * codes.itemsize in (2, 4, 8) else None
+    if word is not None and pattern.m == 4:
+        codecs.keep_of_four(codes.view(word), width, pattern.n, pruned.view(word))
+    elif word is not None and pattern == Pattern(1, 2):
+        codecs.keep_of_two(codes.view(word), width, pruned.view(word))
+    else:
+        codecs.keep(pruned, codes, topk_mask(magnitude(w), pattern).reshape(-1))
     return pruned.view(w.dtype).reshape(w.shape)
 
 
@@ -85,7 +91,7 @@ def _prune_tensor(source: Source, name: str, choice: Choice, writer: Sink) -> Pr
         w = source.rows(name, start, stop)
         lines = np.ascontiguousarray(w.T) if choice.axis == 0 else w
         pruned = choice.method(name, lines, choice.pattern)
-        codecs.loss_sums(_flat(lines), _flat(pruned), sums)
+        _add_losses(lines, pruned, sums)
         if not math.isfinite(sums[-1]):
             raise _not_finite(w, name, start, choice)
         writer.put(name, pruned.T if choice.axis == 0 else pruned, start)
@@ -93,8 +99,13 @@ def _prune_tensor(source: Source, name: str, choice: Choice, writer: Sink) -> Pr
     return Pruned(name, choice.pattern, _share(kept, total), math.sqrt(_share(lost, squares)))
 
 
-def _flat(values: np.ndarray) -> np.ndarray:
-    return read_only(to_float32(values)).reshape(-1)
+def _add_losses(w: np.ndarray, pruned: np.ndarray, sums: np.ndarray) -> None:
+    """Add the sums of |pruned|, |w|, (w - pruned)^2 and w^2."""
+    if w.dtype == np.float32:
+        codecs.loss_sums(read_only(w).reshape(-1), read_only(pruned).reshape(-1), sums)
+    else:
+        codes = (read_only(bits(a)).reshape(-1) for a in (w, pruned))
+        codecs.coded_loss_sums(*codes, read_only(float32_table(w.dtype)), sums)
 
 
 def _share(part: float, whole: float) -> float:

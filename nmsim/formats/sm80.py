@@ -8,6 +8,7 @@ Restated from PyTorch's `torch/sparse/_semi_structured_conversions.py` and CUTLA
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,9 @@ from jaxtyping import Shaped, UInt, UInt8
 
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
+from nmsim.formats.dtypes import look_up
 from nmsim.formats.encoded import Codec, Encoded, too_full
-from nmsim.formats.packing import Bits, Weights, first_that_fits, kept_values, pack, spread
+from nmsim.formats.packing import Bits, Weights, first_that_fits, kept_pairs, kept_values, spread, spread_pairs, unpack
 
 # Nibble for each set of non-zero weights in a group (bit j: weight j is not zero). Where fewer weights than the
 # hardware keeps are not zero, the zero that is kept beside them is PyTorch's choice.
@@ -91,34 +93,32 @@ def reorder(words: Words) -> Words:
     Rows 8 apart come together in groups of 32 (16 for words of 4 bytes), 2 x 2 blocks are transposed, and strips of two
     columns follow each other.
     """
-    rows, cols = words.shape
-    near = words.reshape(-1, _APART[words.itemsize], 8, cols).transpose(0, 2, 1, 3)
-    return near.reshape(rows // 2, 2, cols // 2, 2).transpose(2, 0, 3, 1).reshape(rows, cols)
+    (rows, cols), pairs = words.shape, _APART[words.itemsize] // 2
+    strips = words.reshape(rows // (16 * pairs), pairs, 2, 8, cols // 2, 2)
+    return strips.transpose(4, 0, 3, 1, 5, 2).reshape(rows, cols)
 
 
 def restore(words: Words) -> Words:
     """The inverse of `reorder`."""
-    rows, cols = words.shape
-    near = words.reshape(cols // 2, rows // 2, 2, 2).transpose(1, 3, 0, 2)
-    return near.reshape(-1, 8, _APART[words.itemsize], cols).transpose(0, 2, 1, 3).reshape(rows, cols)
+    (rows, cols), pairs = words.shape, _APART[words.itemsize] // 2
+    strips = words.reshape(cols // 2, rows // (16 * pairs), 8, pairs, 2, 2)
+    return strips.transpose(1, 3, 5, 2, 0, 4).reshape(rows, cols)
 
 
 def two_of_four(w: Weights) -> Bits:
     """The mask of exactly two of every four weights, PyTorch's way. Raises `UserError` where three are not zero."""
-    kept: np.ndarray = _TABLES[Pattern(2, 4)].kept[_fitting(w, Pattern(2, 4))]
-    return kept
+    return look_up(_TABLES[Pattern(2, 4)].kept, _fitting(w, Pattern(2, 4)))
 
 
 def _fitting(w: Weights, pattern: Pattern) -> Bits:
     """The mask of the weights to store, checked to be within `pattern`."""
 
-    def checked(stored: np.ndarray) -> Bits:
-        mask = pack(stored)
-        if not _TABLES[pattern].fits[mask].all():
-            counts = stored.reshape(-1, pattern.m).sum(axis=1)
+    def checked(stored: Bits) -> Bits:
+        if not look_up(_TABLES[pattern].fits, stored).all():
+            counts = unpack(stored, w.shape[1]).reshape(-1, pattern.m).sum(axis=1)
             bad = int(np.argmax(counts > pattern.n))
-            raise too_full(bad, stored.shape[1] // pattern.m, int(counts[bad]), pattern)
-        return mask
+            raise too_full(bad, w.shape[1] // pattern.m, int(counts[bad]), pattern)
+        return stored
 
     return first_that_fits(w, checked)
 
@@ -129,11 +129,14 @@ def encode(w: Weights) -> tuple[Values, Words]:
     Raises `UserError` for a shape the hardware does not take and for a group with too many non-zero weights.
     """
     check_shape(w.shape, w.dtype.itemsize)
-    tables = _TABLES[hardware_pattern(w.dtype.itemsize)]
-    mask = _fitting(w, hardware_pattern(w.dtype.itemsize))
-    values = kept_values(w, tables.kept[mask]).reshape(len(w), -1)
-    words = tables.nibbles[mask].view(f"u{_WORD[w.dtype.itemsize]}")
-    return values, reorder(words)
+    pattern, tables = hardware_pattern(w.dtype.itemsize), _TABLES[hardware_pattern(w.dtype.itemsize)]
+    mask = _fitting(w, pattern)
+    nibbles = look_up(tables.nibbles, mask)
+    if pattern.m == 4:
+        values = kept_pairs(w, nibbles)
+    else:
+        values = kept_values(w, look_up(tables.kept, mask)).reshape(w.shape[0], w.shape[1] // 2)
+    return values, reorder(nibbles.view(f"u{_WORD[w.dtype.itemsize]}"))
 
 
 def decode(values: Values, meta: Words) -> Weights:
@@ -141,14 +144,15 @@ def decode(values: Values, meta: Words) -> Weights:
     pattern = hardware_pattern(values.dtype.itemsize)
     pairs = restore(meta).view(np.uint8)
     _check_legal(pairs, pattern)
-    mask = _TABLES[pattern].mask[pairs]
-    if pattern.m == 2:
-        mask = mask[:, 0::2] | mask[:, 1::2] << 4
+    if pattern.m == 4:
+        return spread_pairs(values, pairs)
+    mask = look_up(_TABLES[pattern].mask, pairs)
+    mask = mask[:, 0::2] | mask[:, 1::2] << 4
     return spread(values.reshape(-1), mask, 2 * values.shape[1])
 
 
 def _check_legal(pairs: UInt8[np.ndarray, "rows pairs"], pattern: Pattern) -> None:
-    legal = _TABLES[pattern].legal[pairs]
+    legal = look_up(_TABLES[pattern].legal, pairs)
     if legal.all():
         return
     row, byte = np.unravel_index(int(np.argmin(legal)), legal.shape)
@@ -175,45 +179,44 @@ def _meta_shape(values: np.ndarray) -> tuple[int, int]:
     return rows, cols * 4 // hardware_pattern(values.dtype.itemsize).m // (8 * _WORD[values.dtype.itemsize])
 
 
-def _encode_torch(w: np.ndarray, _: Pattern) -> Encoded:
-    values, meta = encode(w)
-    return Encoded({"packed": values, "meta": meta.view(f"i{meta.itemsize}")})
+def _codec(name: str, values: str, meta: str, kind: str, *, flat: bool, text: str) -> Codec:
+    """The same bytes under other names: metadata words as integers of a `kind` ("i" or "u"), as a matrix or flat."""
+
+    def encode_parts(w: np.ndarray, _: Pattern) -> Encoded:
+        kept, words = encode(w)
+        return Encoded({values: kept, meta: (words.reshape(-1) if flat else words).view(f"{kind}{words.itemsize}")})
+
+    def decode_parts(encoded: Encoded) -> np.ndarray:
+        kept = encoded.parts[values]
+        shape = _meta_shape(kept)
+        dtype = np.dtype(f"{kind}{_WORD[kept.dtype.itemsize]}")
+        words = encoded.part(meta, dtype.name, (math.prod(shape),) if flat else shape)
+        return decode(kept, words.view(f"u{dtype.itemsize}").reshape(shape))
+
+    return Codec(
+        name=name,
+        suffixes=(values, meta),
+        values=values,
+        encode=encode_parts,
+        decode=decode_parts,
+        shape=lambda encoded: _shape(encoded.parts[values]),
+        text=text,
+    )
 
 
-def _decode_torch(encoded: Encoded) -> np.ndarray:
-    values = encoded.parts["packed"]
-    word = _WORD[values.dtype.itemsize]
-    meta = encoded.part("meta", f"int{8 * word}", _meta_shape(values))
-    return decode(values, meta.view(f"u{word}"))
-
-
-def _encode_cutlass(w: np.ndarray, _: Pattern) -> Encoded:
-    values, meta = encode(w)
-    return Encoded({"a": values, "e": meta.reshape(-1)})
-
-
-def _decode_cutlass(encoded: Encoded) -> np.ndarray:
-    values = encoded.parts["a"]
-    rows, words = _meta_shape(values)
-    meta = encoded.part("e", f"uint{8 * _WORD[values.dtype.itemsize]}", (rows * words,))
-    return decode(values, meta.reshape(rows, words))
-
-
-TORCH = Codec(
-    name="torch-semi-structured",
-    suffixes=("packed", "meta"),
-    values="packed",
-    encode=_encode_torch,
-    decode=_decode_torch,
-    shape=lambda encoded: _shape(encoded.parts["packed"]),
+TORCH = _codec(
+    "torch-semi-structured",
+    "packed",
+    "meta",
+    "i",
+    flat=False,
     text="2:4 as PyTorch's SparseSemiStructuredTensorCUTLASS takes it: packed values, signed metadata in sm80 order",
 )
-CUTLASS = Codec(
-    name="cutlass-sm80",
-    suffixes=("a", "e"),
-    values="a",
-    encode=_encode_cutlass,
-    decode=_decode_cutlass,
-    shape=lambda encoded: _shape(encoded.parts["a"]),
+CUTLASS = _codec(
+    "cutlass-sm80",
+    "a",
+    "e",
+    "u",
+    flat=True,
     text="the same 2:4 bytes as CUTLASS names them: operand A, and flat unsigned metadata E in sm80 order",
 )

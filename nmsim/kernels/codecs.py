@@ -13,29 +13,66 @@ WHERE = np.array([bits + [0] * (8 - len(bits)) for bits in _SET], np.uint8)
 
 
 @njit
+def look_up(table, codes, out):
+    """out = table[codes], all flat."""
+    for i in range(codes.size):
+        out[i] = table[codes[i]]
+
+
+@njit
 def gather(source, mask, values):
     """Values = the elements of `source` [lines, cols] that `mask` keeps, line by line; how many."""
-    k = 0
+    k = np.uint64(0)  # unsigned places need no check for negative ones
     for line in range(mask.shape[0]):
+        row = source[line]
         for b in range(mask.shape[1]):
-            byte = mask[line, b]
+            byte, first = mask[line, b], np.uint64(8) * np.uint64(b)
             for i in range(COUNT[byte]):
-                values[k + i] = source[line, 8 * b + np.int64(WHERE[byte, i])]
-            k += np.int64(COUNT[byte])
+                values[k + np.uint64(i)] = row[first + np.uint64(WHERE[byte, i])]
+            k += np.uint64(COUNT[byte])
     return k
 
 
 @njit
 def scatter(values, mask, target):
     """The inverse of `gather` into a `target` [lines, cols] of zeros."""
-    k = 0
+    k = np.uint64(0)
     for line in range(mask.shape[0]):
+        row = target[line]
         for b in range(mask.shape[1]):
-            byte = mask[line, b]
+            byte, first = mask[line, b], np.uint64(8) * np.uint64(b)
             for i in range(COUNT[byte]):
-                target[line, 8 * b + np.int64(WHERE[byte, i])] = values[k + i]
-            k += np.int64(COUNT[byte])
+                row[first + np.uint64(WHERE[byte, i])] = values[k + np.uint64(i)]
+            k += np.uint64(COUNT[byte])
     return k
+
+
+@njit
+def gather_pairs(words, nibbles, width, pairs):
+    """The two weights that a nibble i0 | i1 << 2 names of each group of four, `width` bits each: a word in, a pair out.
+
+    A byte of `nibbles` is for two groups.
+    """
+    element, three = np.uint64(width), np.uint64(3)
+    low = (np.uint64(1) << element) - np.uint64(1)
+    for i in range(nibbles.size):
+        code, a, b = np.uint64(nibbles[i]), np.uint64(words[2 * i]), np.uint64(words[2 * i + 1])
+        first, second = a >> (code & three) * element & low, a >> (code >> np.uint64(2) & three) * element & low
+        pairs[2 * i] = first | second << element
+        first, second = b >> (code >> np.uint64(4) & three) * element & low, b >> (code >> np.uint64(6)) * element & low
+        pairs[2 * i + 1] = first | second << element
+
+
+@njit
+def scatter_pairs(pairs, nibbles, width, words):
+    """The inverse of `gather_pairs`: every word is written whole."""
+    element, three = np.uint64(width), np.uint64(3)
+    low = (np.uint64(1) << element) - np.uint64(1)
+    for i in range(nibbles.size):
+        code, a, b = np.uint64(nibbles[i]), np.uint64(pairs[2 * i]), np.uint64(pairs[2 * i + 1])
+        words[2 * i] = (a & low) << (code & three) * element | a >> element << (code >> np.uint64(2) & three) * element
+        code >>= np.uint64(4)
+        words[2 * i + 1] = (b & low) << (code & three) * element | b >> element << (code >> np.uint64(2)) * element
 
 
 @njit
@@ -104,10 +141,75 @@ def unpack_positions(stream, n, m, width, groups, mask):
 
 
 @njit
+def pack_codes(mask, table, width, stream):
+    """The `width`-bit code in `table` of every byte of a mask, end to end in 64-bit words."""
+    pending, filled, word = np.uint64(0), 0, 0
+    for i in range(mask.size):
+        code = np.uint64(table[mask[i]])
+        pending |= code << np.uint64(filled)
+        filled += width
+        if filled >= 64:
+            stream[word] = pending
+            word += 1
+            filled -= 64
+            pending = code >> np.uint64(width - filled)
+    if filled > 0:
+        stream[word] = pending
+
+
+@njit
+def unpack_codes(stream, table, width, mask):
+    """The inverse of `pack_codes`, with the inverse table; an unknown code gives an empty byte."""
+    pending, filled, byte_in = np.uint64(0), np.uint64(0), 0
+    low = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
+    for i in range(mask.size):
+        while filled < np.uint64(width):
+            pending |= np.uint64(stream[byte_in]) << filled
+            filled += np.uint64(8)
+            byte_in += 1
+        mask[i] = table[pending & low]
+        pending >>= np.uint64(width)
+        filled -= np.uint64(width)
+
+
+@njit
 def keep(target, source, kept):
     """target = source where kept, else 0; all flat."""
+    none = source.dtype.type(0)
     for i in range(source.size):
-        target[i] = source[i] if kept[i] else 0
+        target[i] = source[i] if kept[i] else none
+
+
+@njit
+def keep_of_two(words, width, out):
+    """out = the larger |w| of every two `width`-bit floats in a word, the first of equal ones, and 0 for the other."""
+    one = words.dtype.type(1)
+    element = words.dtype.type(width)
+    low = (one << words.dtype.type(width - 1)) - one
+    first = low << one | one
+    for g in range(words.size):
+        word = words[g]
+        out[g] = word & (first if word & low >= word >> element & low else first << element)
+
+
+@njit
+def keep_of_four(words, width, n, out):
+    """out = the n largest |w| of every four `width`-bit floats in a word, the first of equal ones, else 0."""
+    zero, one = words.dtype.type(0), words.dtype.type(1)
+    element, fewer = words.dtype.type(width), words.dtype.type(n)
+    two, three = element + element, element + element + element
+    low = (one << words.dtype.type(width - 1)) - one
+    field = low << one | one
+    for g in range(words.size):
+        word = words[g]
+        a, b, c, d = word & low, word >> element & low, word >> two & low, word >> three & low
+        ab, ac, ad = words.dtype.type(a >= b), words.dtype.type(a >= c), words.dtype.type(a >= d)
+        bc, bd, cd = words.dtype.type(b >= c), words.dtype.type(b >= d), words.dtype.type(c >= d)
+        kept = field if one + one + one - ab - ac - ad < fewer else zero  # its rank: how many go before it
+        kept |= field << element if one + one + ab - bc - bd < fewer else zero
+        kept |= field << two if one + ac + bc - cd < fewer else zero
+        kept |= field << three if ad + bd + cd < fewer else zero
+        out[g] = word & kept
 
 
 @njit
@@ -116,6 +218,19 @@ def loss_sums(w, pruned, sums):
     kept, total, lost, square = 0.0, 0.0, 0.0, 0.0
     for i in range(w.size):
         before, after = np.float64(w[i]), np.float64(pruned[i])
+        kept += abs(after)
+        total += abs(before)
+        lost += (before - after) * (before - after)
+        square += before * before
+    sums += np.array((kept, total, lost, square))
+
+
+@njit
+def coded_loss_sums(w, pruned, table, sums):
+    """`loss_sums` of the values that `table` gives for the codes `w` and `pruned`."""
+    kept, total, lost, square = 0.0, 0.0, 0.0, 0.0
+    for i in range(w.size):
+        before, after = np.float64(table[w[i]]), np.float64(table[pruned[i]])
         kept += abs(after)
         total += abs(before)
         lost += (before - after) * (before - after)

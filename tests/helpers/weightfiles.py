@@ -17,7 +17,8 @@ DTYPES = [
     for t in (np.float32, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, np.int8)
 ]
 PATTERNS = [
-    Pattern(n, m) for n, m in ((1, 1), (1, 2), (2, 4), (1, 4), (3, 5), (4, 8), (1, 16), (2, 17), (5, 32), (1, 70))
+    Pattern(n, m)
+    for n, m in ((1, 1), (1, 2), (2, 4), (1, 4), (3, 5), (2, 8), (3, 8), (4, 8), (1, 16), (2, 17), (5, 32), (1, 70))
 ]
 
 

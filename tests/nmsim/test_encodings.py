@@ -35,6 +35,19 @@ def test_any_pattern_comes_back_bit_for_bit(name, case):
     assert same_bits(decode(encoded, CODECS[name]), w)
 
 
+@pytest.mark.parametrize("name", ["nm", "nm-bitmask"])
+@pytest.mark.parametrize(("n", "m"), [(1, 2), (1, 4), (2, 4), (3, 4), (1, 8), (2, 8), (3, 8), (4, 8), (5, 8)])
+def test_groups_that_fill_whole_bytes_come_back_bit_for_bit(name, n, m):
+    pattern = Pattern(n, m)
+    w = sparse(np.random.default_rng(n), (7, 64), pattern, BF16)
+    encoded = CODECS[name].encode(w, pattern)
+    assert np.array_equal(bits(decode(encoded, CODECS[name])), bits(w))
+    one_more = w.copy()
+    one_more[5, m : 2 * m] = 1
+    with pytest.raises(UserError, match=f"row 5, group 1: {m} of {m} weights are not zero"):
+        CODECS[name].encode(one_more, pattern)
+
+
 @pytest.mark.parametrize("name", [*HARDWARE, "sparse-24-bitmask"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @given(seed=st.integers(0, 2**32), blocks=st.tuples(st.integers(1, 3), st.integers(1, 2)))
@@ -217,6 +230,13 @@ def test_a_weight_in_the_padding_of_a_short_group_is_refused():
 def test_an_unknown_format_is_answered_with_the_nearest():
     with pytest.raises(UserError, match="did you mean torch-semi-structured"):
         codec("torch-semistructured")
+
+
+@pytest.mark.parametrize("name", sorted(CODECS))
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_matrices_without_rows_come_back(name, dtype):
+    w = np.zeros((0, 128), dtype)
+    assert same_bits(decode(CODECS[name].encode(w, Pattern(2, 4)), CODECS[name]), w)
 
 
 def test_empty_matrices_come_back():

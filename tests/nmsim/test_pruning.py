@@ -55,7 +55,7 @@ def naive(w, pattern, axis):
 @settings(max_examples=20)  # every example is synced to disk
 @given(
     seed=st.integers(0, 2**32),
-    pattern=st.sampled_from([P24, Pattern(1, 3), Pattern(7, 16)]),
+    pattern=st.sampled_from([P24, Pattern(1, 2), Pattern(1, 4), Pattern(3, 4), Pattern(1, 3), Pattern(7, 16)]),
     block=st.sampled_from([1, 64, 1 << 20]),
 )
 def test_pruning_keeps_the_largest_of_every_group_bit_for_bit(dtype, seed, pattern, block, tmp_path_factory):
