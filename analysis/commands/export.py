@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -19,7 +19,7 @@ from nmsim.formats.dtypes import is_weight, named
 from nmsim.formats.encoded import Codec
 from nmsim.formats.exchange import Encode, Exported, copy_file, encode_file
 from nmsim.formats.rewrite import check_target
-from nmsim.formats.shards import ONNX_SUFFIX
+from nmsim.formats.shards import INDEX_SUFFIX, ONNX_SUFFIX
 from nmsim.formats.tensors import Source
 
 from ..terminal import show_lines
@@ -81,7 +81,9 @@ def export(
             report = encode_file(
                 weights, out, codec, choices, stack.enter_context(progress("encoding", 2 * weights.nbytes))
             )
-    _tell(file, out, format_name, report, as_json)
+        files = [out, *(out.with_name(name) for name in source.files if out.name.endswith(INDEX_SUFFIX))]
+    size = sum(path.stat().st_size for path in files)
+    _tell({"file": str(file), "out": str(out), "format": format_name, "bytes": size}, report, as_json)
 
 
 def _check_ending(format_name: str, out: Path) -> None:
@@ -106,14 +108,12 @@ def _pattern(source: Source, codec: Codec, name: str, axis: int, pattern: str) -
     return look(source, name, axis).pattern if pattern == "found" else Pattern.parse(pattern)
 
 
-def _tell(file: Path, out: Path, format_name: str, report: Sequence[Exported], as_json: bool) -> None:  # noqa: FBT001 - the user's choice
-    size = out.stat().st_size
+def _tell(head: dict[str, Any], report: Sequence[Exported], as_json: bool) -> None:  # noqa: FBT001 - the user's choice
+    written = f"{head['out']}: {head['bytes']:,} bytes"
     if as_json:
-        rows = [asdict(row) for row in report]
-        print_json({"file": str(file), "out": str(out), "format": format_name, "bytes": size, "tensors": rows})
-        return
-    if not report:
-        show_lines([f"{out}: {size:,} bytes, every tensor dense"])
-        return
-    left = sum(bool(row.reason) for row in report)
-    show(report, COLUMNS, f"{out}: {size:,} bytes, {len(report) - left} matrices encoded, {left} left dense")
+        print_json({**head, "tensors": [asdict(row) for row in report]})
+    elif not report:
+        show_lines([f"{written}, every tensor dense"])
+    else:
+        left = sum(bool(row.reason) for row in report)
+        show(report, COLUMNS, f"{written}, {len(report) - left} matrices encoded, {left} left dense")

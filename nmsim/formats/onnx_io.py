@@ -22,6 +22,7 @@ try:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import helper, numpy_helper
+    from onnx.external_data_helper import load_external_data_for_model
 except ImportError:
     raise UserError("ONNX files need the package onnx: pip install 'nmsim[onnx]'") from None
 
@@ -34,7 +35,6 @@ class OnnxSource(Source):
 
     def __init__(self, path: Path) -> None:
         self.model = _load(path)
-        _check_names(self.model, path)
         self._tensors = {tensor.name: tensor for tensor in self.model.graph.initializer if _dtype(tensor) in CODES}
         self.specs = {name: TensorSpec(_dtype(t), tuple(t.dims)) for name, t in self._tensors.items()}
         self.metadata = {entry.key: entry.value for entry in self.model.metadata_props}
@@ -63,12 +63,16 @@ class OnnxSource(Source):
 
 
 def _load(path: Path) -> Any:
+    """The model with the weights that it keeps in files beside it; those are read once its names are checked."""
     try:
-        return onnx.load(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        model = onnx.load(path, load_external_data=False)
+        _check_names(model, path)
+        load_external_data_for_model(model, str(path.parent))
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename or path}: no such file") from None
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
         raise UserError(f"{path}: not a readable ONNX model: {' '.join(str(error).split())[:160]}") from None
+    return model
 
 
 def _check_names(model: Any, path: Path) -> None:

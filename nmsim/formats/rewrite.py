@@ -58,8 +58,8 @@ def check_target(path: Path, target: Path) -> None:
     if sharded != target.name.endswith(INDEX_SUFFIX):
         wanted = f"OTHER_FOLDER/{path.name}" if sharded else "a file name that does not end so"
         raise UserError(f"{target}: give {wanted} as output; shards stay shards")
-    if sharded and target.exists():
-        raise UserError(f"{target}: exists, and several files can't be replaced at once; name a new folder")
+    if sharded and (target.exists() or target.parent.resolve() == path.parent.resolve()):
+        raise UserError(f"{target}: several files can't be replaced at once; name a new folder")
     if target.resolve() == path.resolve():
         raise UserError(f"{target}: would replace the file that is read; name another")
 
@@ -67,7 +67,11 @@ def check_target(path: Path, target: Path) -> None:
 def _targets(source: Source, target: Path) -> dict[str, Path]:
     if target.name.endswith(INDEX_SUFFIX):
         target.parent.mkdir(parents=True, exist_ok=True)
-        return {file: target.parent / file for file in source.files}
+        names = {file: target.parent / file for file in source.files}
+        for name in names.values():
+            if name.exists():
+                raise UserError(f"{name}: exists, and several files can't be replaced at once; name a new folder")
+        return names
     return dict.fromkeys(source.files, target)
 
 

@@ -119,6 +119,15 @@ def test_an_onnx_model_is_checked_and_pruned_along_the_axis_its_products_sum_ove
     assert rows(told(capsys, "check", pruned))["embed.weight"]["found"] == "2:4"
 
 
+def test_the_bytes_of_an_export_are_those_of_all_its_shards(checkpoint, tmp_path, capsys):
+    with Reader(checkpoint) as source:
+        names = dict.fromkeys(source.specs, checkpoint.name)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": names}))
+    told_of = told(capsys, "export", index, "-o", tmp_path / "out" / index.name, "--format", "sparse-bitmask")
+    assert told_of["bytes"] == sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
+
+
 def test_a_named_model_is_judged_by_its_shapes(capsys):
     table = told(capsys, "check", "gpt2-small", "--pattern", "2:4", "--device", "v100", "--include", "block0.*")
     assert len(table["tensors"]) == 6

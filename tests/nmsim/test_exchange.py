@@ -22,7 +22,7 @@ from nmsim.formats.header import header_bytes
 from nmsim.formats.initial import initial_values
 from nmsim.formats.interop import from_scipy, to_scipy
 from nmsim.formats.memory import Memory
-from nmsim.formats.pruning import by_magnitude
+from nmsim.formats.pruning import Choice, by_magnitude, prune_file
 from nmsim.formats.rewrite import check_target, chosen
 from nmsim.formats.safetensors import Reader
 from nmsim.formats.shards import Shards, open_weights
@@ -187,8 +187,19 @@ def test_shards_stay_shards(tmp_path):
     with Shards(out) as source:
         decode_file(source, tmp_path / "back" / index.name, nothing)
     same(tmp_path / "back" / index.name, tensors)
-    with pytest.raises(UserError, match="exists"):
+    with pytest.raises(UserError, match="name a new folder"):
         check_target(index, out)
+
+
+def test_shards_are_never_written_over_others(tmp_path):
+    """Another name of the index is no other folder: its shards have the names of those that are read."""
+    index = shards(tmp_path / "in", {"model-1.safetensors": {"a": np.ones((4, 4), np.float32)}})
+    old = (index.parent / "model-1.safetensors").read_bytes()
+    with pytest.raises(UserError, match="name a new folder"):
+        check_target(index, index.with_name("other.index.json"))
+    with Shards(index) as source, pytest.raises(UserError, match=r"model-1\.safetensors: exists"):
+        prune_file(source, index.with_name("other.index.json"), {"a": Choice(P24, 1, by_magnitude)}, nothing)
+    assert (index.parent / "model-1.safetensors").read_bytes() == old
 
 
 @pytest.mark.parametrize(
@@ -257,6 +268,28 @@ def test_the_axis_that_a_product_sums_over_is_read_from_the_graph(operator, attr
     )
     with open_weights(tmp_path / "a.onnx") as source:
         assert source.reduction_axis("w") == axis
+
+
+def onnx_with_external_data(path, name, location="a.bin"):
+    onnx = pytest.importorskip("onnx")
+    tensor = onnx.TensorProto(name=name, data_type=1, dims=[2, 2], data_location=1)
+    tensor.external_data.add(key="location", value=location)
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [tensor])), path)
+
+
+def test_weights_beside_an_onnx_file_are_read_once_its_names_are_checked(tmp_path):
+    (tmp_path / "a.bin").write_bytes(np.arange(4, dtype=np.float32).tobytes())
+    path = tmp_path / "a.onnx"
+    onnx_with_external_data(path, "weight")
+    with open_weights(path) as source:
+        assert source.read("weight").tolist() == [[0, 1], [2, 3]]
+    path.write_bytes(path.read_bytes().replace(b"weight", b"w\xffight"))
+    with pytest.raises(UserError, match="its name is not text"):
+        open_weights(path)
+    for location in ("gone.bin", "../a.bin", "/etc/passwd"):
+        onnx_with_external_data(path, "weight", location)
+        with pytest.raises(UserError, match=r"a\.onnx"):
+            open_weights(path)
 
 
 def test_a_damaged_onnx_file_is_named(tmp_path):
