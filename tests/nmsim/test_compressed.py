@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import FrozenInstanceError
 
 import naive
 import numpy as np
@@ -71,6 +72,13 @@ def test_a_live_zero_and_padding_differ():
     assert compress(np.full((1, 4), 3.0), c.mask, PATTERN).values.tolist() == [[[3, 0]]]
 
 
+def test_a_matrix_can_not_be_changed():
+    c = compress(np.ones((1, 4)), np.array([[True, False, True, False]]), PATTERN)
+    with pytest.raises(FrozenInstanceError):
+        c.axis = 0
+    assert "layouts" not in repr(c)
+
+
 def test_other_values_share_the_layouts_of_positions():
     c = compress(np.ones((4, 8)), topk_mask(np.ones((4, 8)), PATTERN), PATTERN)
     other = c.with_values(2 * c.values)
@@ -91,11 +99,13 @@ def test_bits_of_a_compression_do_not_depend_on_threads():
 
 def test_a_group_that_keeps_too_many_is_refused_with_its_place():
     mask = np.zeros((3, 12), bool)
-    mask[2, 4:7] = True
+    mask[2, 4:7] = mask[2, [0, 8]] = True
     with pytest.raises(UserError, match=r"row 2, group 1 keeps 3 of 4; the pattern 2:4 keeps at most 2"):
         compress(np.ones((3, 12)), mask, PATTERN)
     with pytest.raises(UserError, match=r"row 2, group 1 keeps 3 of 4"):
         compress(np.ones((12, 3)), mask.T, PATTERN, axis=0)
+    with pytest.raises(UserError, match=r"row 0, group 0 keeps 4 of 4"):
+        compress(np.ones((1, 4)), np.ones((1, 4), bool), PATTERN)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +152,14 @@ def test_an_index_beyond_a_short_last_group_is_refused():
         NMMatrix(values, indices, PATTERN, (2, 7))
 
 
+def _unchecked(values, indices):
+    """A matrix past the check of annotations, which refuses other shapes first."""
+    c = object.__new__(NMMatrix)
+    for name, value in {"values": values, "indices": indices, "pattern": PATTERN, "shape": (2, 8), "axis": 1}.items():
+        object.__setattr__(c, name, value)
+    return c
+
+
 def test_arrays_of_the_wrong_type_or_shape_are_refused():
     values, indices = parts()
     with pytest.raises(UserError, match="indices are uint16; 2:4 needs uint8"):
@@ -150,3 +168,6 @@ def test_arrays_of_the_wrong_type_or_shape_are_refused():
         NMMatrix(values.astype(np.float16), indices, PATTERN, (2, 8))
     with pytest.raises(UserError, match=r"needs \(2, 3, 2\)"):
         NMMatrix(values, indices, PATTERN, (2, 9))
+    for one, other in ((values[:1], indices), (values, indices[:1])):
+        with pytest.raises(UserError, match=r"needs \(2, 2, 2\)"):
+            inspect.unwrap(NMMatrix.__post_init__)(_unchecked(one, other))
