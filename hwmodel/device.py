@@ -249,6 +249,8 @@ def _checked(key: str, value: float, where: str) -> tuple[str, float]:
         raise UserError(f"{where} = {value:g}: a negative number; needs one above 0")
     if not 0 < value < math.inf:
         raise UserError(f"{where} = {value:g}: needs a number above 0")
+    if key.endswith("_count") and value != int(value):
+        raise UserError(f"{where} = {value:g}: a count; needs a whole number")
     si_key, si_value = to_si(key, value)
     return si_key, int(si_value) if si_key.endswith("_count") else si_value
 

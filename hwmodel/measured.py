@@ -11,7 +11,7 @@ from hwmodel.device import DTYPE_BITS, Device, load_device
 from hwmodel.errors import UserError
 from hwmodel.libraries import ALIASES, LIBRARIES, Library
 from hwmodel.processor import Work
-from hwmodel.tables import read_table
+from hwmodel.tables import read_table, refuse
 
 COLUMNS = (
     *("source", "device", "library", "config", "op", "m", "n", "k", "pattern_n", "pattern_m", "density", "v"),
@@ -32,9 +32,15 @@ def read_measured(path: Path) -> pd.DataFrame:
 
     The names are `device_name`, `library_name` and `dtype_name`, each "" where the catalogue holds none.
 
-    Raises `UserError` for a missing column, or a value that is not a number, with its row and column.
+    Raises `UserError` for a missing column, or a value that is not a number in its range, with its row and column.
     """
     table = read_table(path, COLUMNS, NUMBERS, may_lack=True)
+    for name in NUMBERS:
+        least = 0.0 if name == "value" else np.nextafter(0, 1)  # a value of 0 says that the kernel did not run
+        good = table[name].isna() | table[name].between(least, np.inf, "left")
+        refuse(path, table, name, ~good, "is out of range; leave it empty where it is unknown")
+    refuse(path, table, "pattern_n", table.pattern_n > table.pattern_m, "is more than pattern_m")
+    refuse(path, table, "density", table.density > 1, "is more than 1")
     return table.assign(
         seconds=_seconds(table),
         device_name=table.device.map({name: device_name(name) for name in table.device.unique()}),
@@ -92,6 +98,8 @@ def why_uncovered(row: pd.Series[str]) -> str:
     sizes = ("m", "n", "k") if row.op in PRODUCTS else ("m",)
     if row[list(sizes)].isna().any():
         return "a size is missing"
+    if not float(row["value"]) > 0:
+        return "the value is missing or 0"
     return "" if float(row["seconds"]) > 0 else f"unit {row.unit} is no time or rate"
 
 

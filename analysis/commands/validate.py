@@ -15,6 +15,7 @@ from rich.table import Table
 
 from hwmodel.checks import check_sparseloop, check_systolic
 from hwmodel.device import load_device
+from hwmodel.errors import UserError
 from hwmodel.fits import read_fits, shipped_fits
 from hwmodel.measured import read_measured
 from hwmodel.validation import errors, held_out, predict, report, split_covered
@@ -41,6 +42,10 @@ def validate(
         fits: Constants that nmsim calibrate wrote; they go before the shipped ones, and the split is called "fits".
         as_json: Print JSON.
     """
+    ways = {"--measure": measure, "--systolic": systolic or sparseloop, "--measurements": measurements}
+    chosen = [name for name, value in ways.items() if value is not None]
+    if len(chosen) > 1:
+        raise UserError(f"{' and '.join(chosen)}: one at a time; each prints a table of its own")
     if measure is not None:
         return _measure(measure)
     if systolic is not None or sparseloop is not None:

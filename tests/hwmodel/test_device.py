@@ -132,6 +132,11 @@ BAD = [
     ("cores_count", "core_count", "did you mean cores_count"),
     ('certainty = "assumed" }\n[engine]', 'certainty = "sure" }\n[engine]', "sure"),
     ("[memory]", "[memory", "not valid TOML"),
+    (
+        "cores_count = { value = 10,",
+        "cores_count = { value = 0.5,",
+        "engine.cores_count = 0.5: a count; needs a whole number",
+    ),
     ("value = 1000", "value = 0", "engine.clock_mhz = 0: needs a number above 0"),
     ("value = 1000", "value = nan", "engine.clock_mhz = nan: needs a number above 0"),
     ('["cuBLAS"]', '["cublas"]', "libraries: unknown library .*did you mean cuBLAS"),

@@ -83,6 +83,7 @@ def test_what_is_not_covered_says_why(tmp_path):
         "dtype": ("fp8", "no peak rate for fp8"),
         "k": ("", "size is missing"),
         "unit": ("furlongs", "no time or rate"),
+        "value": ("0", "value is missing or 0"),
     }
     for name, (value, said) in cases.items():
         rows, uncovered = split_covered(read_measured(table(tmp_path / "t.csv", **{name: value})))
@@ -92,11 +93,33 @@ def test_what_is_not_covered_says_why(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"m": "many"}, 'row 3, column m: "many" is not a number'), ({"value": "fast"}, "row 3, column value")],
+    [
+        ({"m": "many"}, 'row 3, column m: "many" is not a number'),
+        ({"value": "fast"}, "row 3, column value"),
+        ({"value": "-1"}, "row 3, column value: -1 is out of range"),
+        ({"m": "1e999"}, "row 3, column m: inf is out of range"),
+        ({"v": "0"}, "row 3, column v: 0 is out of range"),
+        ({"density": "7"}, "row 3, column density: 7 is more than 1"),
+        ({"pattern_n": "4", "pattern_m": "2"}, "row 3, column pattern_n: 4 is more than pattern_m"),
+    ],
 )
 def test_a_value_that_is_no_number_is_found(tmp_path, changes, said):
     with pytest.raises(UserError, match=said):
         read_measured(table(tmp_path / "t.csv", **changes))
+
+
+@pytest.mark.parametrize(
+    ("reported", "name"),
+    [
+        ("H100 80GB HBM3", "h100-sxm"),
+        ("A100-SXM4-80GB", "a100-80gb-sxm"),
+        ("A100-SXM4-40GB", "a100-40gb-sxm"),
+        ("Tesla V100-SXM2-16GB", "v100"),
+        ("RTX 4090", "rtx-4090"),
+    ],
+)
+def test_a_name_that_a_driver_reports_is_known(reported, name):
+    assert device_name(reported) == name
 
 
 def test_a_missing_column_is_named(tmp_path):
