@@ -61,6 +61,12 @@ class Flat:
                 grad[...] = param.grad
                 param.grad = grad
 
+    def clear_gradients(self) -> None:
+        """Zero all gradients, before a backward pass fills them."""
+        self.grad.fill(0)
+        for param in self.params:
+            param.blank = True
+
     def views(self, vector: Vector) -> list[Array]:
         """The array of each parameter in a vector of this layout."""
         return [

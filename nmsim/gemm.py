@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -16,7 +16,7 @@ from nmsim import layouts
 from nmsim.compressed import NMMatrix, compress, decompress
 from nmsim.kernels import plain, products
 from nmsim.kernels.jit import COMPILED
-from nmsim.kernels.scratch import aligned, scratch
+from nmsim.kernels.scratch import aligned, recycled, scratch
 from nmsim.kernels.threads import split
 
 Weight = Float[np.ndarray, "d_out d_in"] | NMMatrix
@@ -42,6 +42,21 @@ def record() -> Iterator[list[Gemm]]:
         yield ops
     finally:
         _recordings.reset(token)
+
+
+def joined(operands: Sequence[Weight]) -> Float[np.ndarray, "rows d_in"] | None:
+    """Matrices of one width as one, where they lie end to end in memory, as parameters do that follow each other."""
+    arrays = [w for w in operands if isinstance(w, np.ndarray) and w.flags.c_contiguous and w.base is not None]
+    if len(arrays) < len(operands):
+        return None
+    first, end = arrays[0], arrays[0].ctypes.data
+    for a in arrays:
+        if a.base is not first.base or a.ctypes.data != end or a.shape[1] != first.shape[1]:
+            return None
+        end += a.nbytes
+    rows = sum(len(a) for a in arrays)
+    whole: np.ndarray = np.lib.stride_tricks.as_strided(first, (rows, first.shape[1]))
+    return whole
 
 
 def _note(site: str, phase: Phase, operands: Callable[[], tuple[Operand, Operand, Operand]], repeat: int = 1) -> None:
@@ -76,7 +91,7 @@ def fprop(
     if isinstance(w, NMMatrix):
         y = _compressed(x, w, bias, reduced=1)
     else:
-        y = x @ w.T
+        y = _product(x, w.T)
         if bias is not None:
             y += bias
     _note(site, "fprop", lambda: (_operand(x), _operand(w).transposed(), _operand(y)))
@@ -87,15 +102,20 @@ def dgrad(dy: Float[np.ndarray, "t d_out"], w: Weight, *, site: str = "") -> Flo
     """Gradient of a linear layer's loss with respect to its input, dx = dy @ w."""
     w = _runnable(w)
     _check_inner(site, "dy", dy.shape[1], "d_out", w.shape[0])
-    dx = dy @ w if isinstance(w, np.ndarray) else _compressed(dy, w, None, reduced=0)
+    dx = _product(dy, w) if isinstance(w, np.ndarray) else _compressed(dy, w, None, reduced=0)
     _note(site, "dgrad", lambda: (_operand(dy), _operand(w), _operand(dx)))
     return dx
 
 
 def wgrad(
-    dy: Float[np.ndarray, "t d_out"], x: Float[np.ndarray, "t d_in"], *, like: NMMatrix | None = None, site: str = ""
+    dy: Float[np.ndarray, "t d_out"],
+    x: Float[np.ndarray, "t d_in"],
+    *,
+    like: NMMatrix | None = None,
+    site: str = "",
+    out: Float[np.ndarray, "d_out d_in"] | None = None,
 ) -> Weight:
-    """Gradient of a linear layer's loss with respect to its weight, dw = dy.T @ x.
+    """Gradient of a linear layer's loss with respect to its weight, dw = dy.T @ x; a dense one into `out`, if given.
 
     With `like`, only at its kept positions, as an `NMMatrix` with the same indices.
     """
@@ -105,7 +125,7 @@ def wgrad(
         _check_inner(site, "x", x.shape[1], "d_in", like.shape[1])
     dw: Weight
     if like is None:
-        dw = dy.T @ x
+        dw = _product(dy.T, x, out)
     elif like.pattern.m > WIDEST_GROUP:
         dense = dy.T @ x
         _note(site, "wgrad", lambda: (_operand(dy).transposed(), _operand(x), _operand(dense)))
@@ -114,6 +134,49 @@ def wgrad(
         dw = _kept_gradient(dy, x, like)
     _note(site, "wgrad", lambda: (_operand(dy).transposed(), _operand(x), _operand(dw)))
     return dw
+
+
+def fprop_joined(
+    x: Float[np.ndarray, "t d_in"], w: Float[np.ndarray, "d_outs d_in"], sites: Sequence[str]
+) -> Float[np.ndarray, "t d_outs"]:
+    """`fprop` of layers of one size and one input as one product: weights end to end in `w`, outputs side by side."""
+    y = _product(x, w.T)
+    part = _part(w, sites)
+    for site in sites:
+        _note(site, "fprop", lambda: (_operand(x), _operand(part).transposed(), _operand(y[:, : len(part)])))
+    return y
+
+
+def dgrad_joined(
+    dy: Float[np.ndarray, "t d_outs"], w: Float[np.ndarray, "d_outs d_in"], sites: Sequence[str]
+) -> Float[np.ndarray, "t d_in"]:
+    """The sum of the input gradients of the layers of `fprop_joined`."""
+    dx = _product(dy, w)
+    part = _part(w, sites)
+    for site in sites:
+        _note(site, "dgrad", lambda: (_operand(dy[:, : len(part)]), _operand(part), _operand(dx)))
+    return dx
+
+
+def wgrad_joined(
+    dy: Float[np.ndarray, "t d_outs"],
+    x: Float[np.ndarray, "t d_in"],
+    sites: Sequence[str],
+    *,
+    out: Float[np.ndarray, "d_outs d_in"] | None = None,
+) -> Float[np.ndarray, "d_outs d_in"]:
+    """The weight gradients of the layers of `fprop_joined`, end to end; into `out`, if given."""
+    dw = _product(dy.T, x, out)
+    part = _part(dw, sites)
+    for site in sites:
+        _note(site, "wgrad", lambda: (_operand(dy[:, : len(part)]).transposed(), _operand(x), _operand(part)))
+    return dw
+
+
+def _part(w: np.ndarray, sites: Sequence[str]) -> np.ndarray:
+    """The rows of the first of the layers of `w`."""
+    part: np.ndarray = w[: len(w) // len(sites)]
+    return part
 
 
 def matmul(
@@ -137,6 +200,24 @@ def _stacked(array: np.ndarray) -> Operand:
     return Operand(rows, cols, bits=array.dtype.itemsize * 8)
 
 
+def note_stack(site: str, phase: Phase, shape: tuple[int, int, int], repeat: int, dtype: np.dtype) -> None:
+    """Record `repeat` dense products of (rows, inner, cols) that ran inside another kernel."""
+    (rows, inner, cols), bits = shape, dtype.itemsize * 8
+
+    def operands() -> tuple[Operand, Operand, Operand]:
+        return Operand(rows, inner, bits=bits), Operand(inner, cols, bits=bits), Operand(rows, cols, bits=bits)
+
+    _note(site, phase, operands, repeat)
+
+
+def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """The dense product a @ b, in recycled memory unless `out` is given."""
+    if out is None:
+        out = recycled((a.shape[0], b.shape[1]), np.result_type(a, b))
+    product: np.ndarray = np.matmul(a, b, out=out)
+    return product
+
+
 def _check_inner(site: str, name: str, got: int, what: str, expected: int) -> None:
     if got != expected:
         raise UserError(f"{site or 'product'}: {name} has {got}, {what} is {expected}; they must agree")
@@ -152,7 +233,7 @@ def _compressed(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, reduced:
     outputs = w.shape[1 - reduced]
     nothing = np.zeros(outputs, w.dtype)
     bias = nothing if bias is None else _canonical(bias, w.dtype)
-    out = np.empty((x.shape[0], outputs), w.dtype)
+    out: np.ndarray = recycled((x.shape[0], outputs), w.dtype)
     widest = layouts.widest_tile(w.pattern.density, even=even)
     tile = layouts.tile_for(x.shape[0], widest, w.dtype.itemsize)
     lists: layouts.EvenLists | layouts.UnevenLists

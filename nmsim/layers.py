@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -15,6 +17,7 @@ from nmsim.compressed import NMMatrix, decompress
 from nmsim.functional import Normalised, Rows, Vector
 from nmsim.gemm import Weight
 from nmsim.kernels import embedding, pointwise
+from nmsim.kernels.scratch import recycled
 
 Array = Float[np.ndarray, "..."]
 
@@ -31,6 +34,7 @@ class Param:
         name: The site of a weight; `site.bias` and the like for what stands beside it.
         value: The dense master, C-contiguous; it may be rebound between steps.
         grad: The backward pass adds the raw gradient here.
+        blank: Whether who owns the gradients has just zeroed `grad`, so that the first gradient may replace it.
         grad_like: None, or an `NMMatrix` at whose kept positions alone the gradient is computed; `grad` is 0 elsewhere.
         x, dy: What is done to the input of a linear layer, and to the output gradient that `wgrad` sees.
         slots: Arrays that the optimiser and the recipe keep for this parameter; checkpoints hold them.
@@ -40,6 +44,7 @@ class Param:
         self.name = name
         self.value = np.ascontiguousarray(value)
         self.grad = np.zeros_like(self.value)
+        self.blank = False
         self.grad_like: NMMatrix | None = None
         self.x: Callable[[Array], Array] = identity
         self.dy: Callable[[Array], Array] = identity
@@ -51,6 +56,11 @@ class Param:
         """Look exactly like `other` to the products, with a gradient of its own."""
         self.value, self.grad_like, self.x, self.dy = other.value, other.grad_like, other.x, other.dy
         self._fwd, self._bwd = other._fwd, other._bwd
+
+    def take_blank(self) -> bool:
+        """Whether `grad` may be replaced; from here on it may not."""
+        blank, self.blank = self.blank, False
+        return blank
 
     @property
     def fwd(self) -> Weight:
@@ -156,8 +166,11 @@ class Linear:
 
     def weight_backward(self, dy: Outputs) -> None:
         """Gradient of the weight alone, from what its rule makes of the output gradient."""
-        dw = gemm.wgrad(self.weight.dy(dy), self.x, like=self.weight.grad_like, site=self.site)
-        self.weight.grad += dw if isinstance(dw, np.ndarray) else decompress(dw)
+        weight, blank = self.weight, self.weight.take_blank()
+        out = weight.grad if blank else None
+        dw = gemm.wgrad(weight.dy(dy), self.x, like=weight.grad_like, site=self.site, out=out)
+        if dw is not out:
+            weight.grad += dw if isinstance(dw, np.ndarray) else decompress(dw)
 
     def _add_bias_gradient(self, dy: Outputs) -> None:
         if self.biased:
@@ -168,6 +181,58 @@ class Linear:
         yield self.weight
         if self.biased:
             yield self.bias
+
+
+class Fan:
+    """Linear layers of one size and one input: one product where their dense operands lie end to end in memory."""
+
+    def __init__(self, *layers: Linear) -> None:
+        self.layers, self.biased = layers, layers[0].biased
+        self.sites = [layer.site for layer in layers]
+
+    def forward(self, x: Inputs) -> list[Outputs]:
+        """The output of every layer."""
+        whole = gemm.joined([layer.weight.fwd for layer in self.layers]) if self._is_plain() else None
+        if whole is None:
+            return [layer.forward(x) for layer in self.layers]
+        for layer in self.layers:
+            layer.x = x
+        y = gemm.fprop_joined(x, whole, self.sites)
+        if self.biased:
+            y += np.concatenate([layer.bias.value for layer in self.layers])
+        return np.split(y, len(self.layers), axis=1)
+
+    def gradients(self, t: int) -> list[Outputs]:
+        """Where `backward` expects the output gradients of `t` rows."""
+        weight = self.layers[0].weight.value
+        self._dy = recycled((t, len(weight) * len(self.layers)), weight.dtype)
+        return np.split(self._dy, len(self.layers), axis=1)
+
+    def backward(self) -> Inputs:
+        """Gradients of the input, the weights and the biases, from what was put into `gradients`."""
+        dy = self._dy
+        del self._dy  # as large as the activations: not one for every layer at once
+        values = gemm.joined([layer.weight.bwd for layer in self.layers]) if self._is_plain() else None
+        grads = gemm.joined([layer.weight.grad for layer in self.layers])
+        if values is None or grads is None:
+            parts = np.split(dy, len(self.layers), axis=1)
+            dxs = [layer.backward(np.ascontiguousarray(part)) for layer, part in zip(self.layers, parts, strict=True)]
+            return functools.reduce(operator.iadd, dxs)
+        blank = [layer.weight.take_blank() for layer in self.layers]
+        dw = gemm.wgrad_joined(dy, self.layers[0].x, self.sites, out=grads if all(blank) else None)
+        if dw is not grads:
+            grads += dw
+        if self.biased:
+            total = np.zeros(dy.shape[1], dy.dtype)
+            pointwise.add_columns(dy, total)
+            for layer, part in zip(self.layers, np.split(total, len(self.layers)), strict=True):
+                layer.bias.grad += part
+        return gemm.dgrad_joined(dy, values, self.sites)
+
+    def _is_plain(self) -> bool:
+        """Whether nothing is done to the operands, and the whole weight gradient is wanted."""
+        weights = [layer.weight for layer in self.layers]
+        return all(w.x is identity and w.dy is identity and w.grad_like is None for w in weights)
 
 
 class Embedding:
@@ -184,6 +249,7 @@ class Embedding:
 
     def backward(self, dy: Rows) -> None:
         """Add every row's gradient to its token's."""
+        self.table.blank = False
         embedding.scatter(dy, self._tokens, self.table.grad)
 
     def params(self) -> Iterator[Param]:
@@ -212,8 +278,10 @@ class Norm:
 
     def backward(self, dy: Rows, dx: Rows, dbias: Vector) -> None:
         """Add to `dx` the gradient of the sum, and to `dbias` that of the bias in it."""
+        saved = self._saved
+        del self._saved  # what backward has used makes room for what it needs
         functional.layer_norm_backward(
-            dy, self._saved, self.gain.value, dx, dgain=self.gain.grad, dshift=self.shift.grad, dbias=dbias
+            dy, saved, self.gain.value, dx, dgain=self.gain.grad, dshift=self.shift.grad, dbias=dbias
         )
 
     def params(self) -> Iterator[Param]:

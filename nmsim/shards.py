@@ -64,7 +64,7 @@ class Shards:
 
         def one(index: int) -> Loss:
             model, flat = self.models[index], (self.flat, *self._copies)[index]
-            flat.grad.fill(0)
+            flat.clear_gradients()
             model.noise.rng = np.random.default_rng([*seeds, index])
             part = lesson.part(index, count)
             logits = model.forward(*part.inputs)

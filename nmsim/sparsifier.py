@@ -68,11 +68,33 @@ class Sparsifier:
         misfits = {e.param.name: text for e in entries if (text := ", ".join(e.recipe.misfits(e.param.value.shape)))}
         if misfits and remainder == "refuse":
             raise UserError(_refusal(misfits))
+        squares = {
+            e.param.name: misfits[e.param.name]
+            for e in entries
+            if e.recipe.select.both_axes and e.param.name in misfits
+        }
+        if squares and remainder == "pad":
+            raise UserError(_refusal_to_pad(squares))
         self.notes = [f"{site}: {text}; {_OUTCOME[remainder]}" for site, text in misfits.items()]
         self._entries = [e for e in entries if remainder == "pad" or e.param.name not in misfits]
         self.notes += _narrowed(self._entries)
         for entry in self._entries:
             entry.param.slots[SEED] = np.array(rng.integers(2**63))
+
+    def check_tokens(self, tokens: Mapping[str, int]) -> None:
+        """Raise `UserError` where the output gradient of a site, of so many tokens, can't be sampled at N:M."""
+        sampled = ((e.param.name, e.recipe.dy.m) for e in self._entries if not e.recipe.dy.is_dense)
+        misfits = {site: f"t={tokens[site]} is not a multiple of m={m}" for site, m in sampled if tokens[site] % m}
+        if misfits:
+            raise UserError(
+                f"{_listed(misfits)}; output gradients are sampled along the tokens of a shard: choose a batch, shards "
+                "or a length whose tokens are, or exclude these sites"
+            )
+
+    @property
+    def samples(self) -> bool:
+        """Whether any output gradient is sampled."""
+        return any(not e.recipe.dy.is_dense for e in self._entries)
 
     def before_forward(self, step: int) -> None:
         """Choose masks where they are due, and set the operands of this step.
@@ -193,9 +215,19 @@ def _matched(recipes: Mapping[str, Recipe], params: Iterable[Param]) -> list[_En
     return [_Entry(p, recipe) for p, recipe in firsts if recipe is not None]
 
 
+def _listed(misfits: Mapping[str, str]) -> str:
+    return "; ".join(f"{site}: {text}" for site, text in misfits.items())
+
+
 def _refusal(misfits: Mapping[str, str]) -> str:
-    sites = "; ".join(f"{site}: {text}" for site, text in misfits.items())
-    return f'{sites}; choose another pattern, exclude these sites, or set remainder to "pad" or "exclude"'
+    return f'{_listed(misfits)}; choose another pattern, exclude these sites, or set remainder to "pad" or "exclude"'
+
+
+def _refusal_to_pad(misfits: Mapping[str, str]) -> str:
+    return (
+        f"{_listed(misfits)}; masks that hold along both axes are chosen in whole squares and can't be padded; "
+        'choose another pattern, exclude these sites, or set remainder to "exclude"'
+    )
 
 
 _OUTCOME = {"pad": "the last group of each line is shorter", "exclude": "this site stays dense"}

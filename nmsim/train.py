@@ -94,6 +94,7 @@ class Trainer:
         self.shards = Shards(self.model, network, self.flat, self.team, run.shards)
         self.probe = Probe(self.model, self.sparsifier, self.flat, run.statistics_every)
         self.batches = Batches(self.data.train, run.batch, run.seed)
+        self._check_samples()
         self.progress = Progress(0, 0.0, 0.0, History(notes=self.sparsifier.notes))
         if folder is not None and resumes:
             self.progress = checkpoint.load_checkpoint(folder, run, self.params)
@@ -173,6 +174,16 @@ class Trainer:
         given = initial_values(path, {param.name: param.value.shape for param in self.params})
         for param in self.params:
             param.value[...] = given[param.name]
+
+    def _check_samples(self) -> None:
+        """Refuse shards whose tokens don't fill the groups in which a recipe samples output gradients."""
+        if not self.sparsifier.samples:
+            return
+        lesson, count = self._lesson(0), self.run.shards
+        parts = {len(part.labels): part for part in (lesson.part(i, count) for i in range(count))}
+        for part in parts.values():
+            self.model.forward(*part.inputs)
+            self.sparsifier.check_tokens({layer.weight.name: len(layer.x) for layer in self.model.linears()})
 
     def _lesson(self, step: int) -> Lesson:
         self.batches.position = step

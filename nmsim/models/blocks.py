@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 
 from hwmodel.networks import TransformerConfig
 from nmsim import functional
-from nmsim.functional import Memory, Rows, Vector
+from nmsim.functional import Rows, Vector
 from nmsim.kernels import pointwise
-from nmsim.layers import Build, Linear, Norm, Param
+from nmsim.layers import Build, Fan, Linear, Norm, Param
 
 
 @dataclass
@@ -47,6 +47,10 @@ class Context:
     dmemory: Rows = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
+Stream = Float[np.ndarray, "_ d"]
+"""Queries, or the keys and values of another number of tokens."""
+
+
 @runtime_checkable
 class Part(Protocol):
     """A branch of the residual stack; the bias of its last layer is added where the branches join."""
@@ -76,24 +80,20 @@ class Attention:
             Linear.create(f"{site}.{name}", width, width, build, biased=biased) for name in "qkvo"
         )
 
-    def attend(self, h: Rows, memory: Memory, sight: Sight) -> Rows:
-        """Attention of every row of `h` over the rows of `memory` in its sequence, without the output's bias."""
-        q, k, v = (
-            functional.heads(layer.forward(x), sight.batch, self.count)
-            for layer, x in ((self.q, h), (self.k, memory), (self.v, memory))
-        )
+    def attend(self, streams: Sequence[Stream], sight: Sight) -> Rows:
+        """Attention of queries over the keys and values of their sequence, without the output's bias."""
+        q, k, v = (functional.heads(x, sight.batch, self.count) for x in streams)
         y, p = functional.attention(q, k, v, sight.limits, causal=sight.causal, site=self.site)
         self._saved = q, k, v, p
         return self.out.product(y)
 
-    def attend_backward(self, dy: Rows) -> tuple[Rows, Memory]:
-        """Gradients of `h` and `memory`."""
+    def attend_backward(self, dy: Rows, gradients: Sequence[Stream], sight: Sight) -> None:
+        """Put the gradients of queries, keys and values into the arrays given."""
         q, k, v, p = self._saved
-        dout = functional.heads(self.out.product_backward(dy), *q.shape[:2])
-        dq, dk, dv = functional.attention_backward(dout, q, k, v, p, site=self.site)
-        dmemory = self.k.backward(dk)
-        dmemory += self.v.backward(dv)
-        return self.q.backward(dq), dmemory
+        del self._saved
+        dout = functional.heads(self.out.product_backward(dy), sight.batch, self.count)
+        dq, dk, dv = (functional.heads(x, sight.batch, self.count) for x in gradients)
+        functional.attention_backward(dout, q, k, v, p, into=(dq, dk, dv), causal=sight.causal, site=self.site)
 
     def linears(self) -> tuple[Linear, ...]:
         """Queries, keys, values, output."""
@@ -103,29 +103,38 @@ class Attention:
 class SelfAttention(Attention):
     """Attention of a stream to itself."""
 
+    def __init__(self, site: str, config: TransformerConfig, build: Build) -> None:
+        super().__init__(site, config, build)
+        self._seen = Fan(self.q, self.k, self.v)
+
     def forward(self, h: Rows, context: Context) -> Rows:
         """`attend` with the stream as its own memory."""
-        return self.attend(h, h, context.own)
+        return self.attend(self._seen.forward(h), context.own)
 
-    def backward(self, dy: Rows, context: Context) -> Rows:  # noqa: ARG002 - a Part takes a context
-        """Gradient of the stream in both roles."""
-        dh, dmemory = self.attend_backward(dy)
-        dh += dmemory
-        return dh
+    def backward(self, dy: Rows, context: Context) -> Rows:
+        """Gradient of the stream in all three roles."""
+        self.attend_backward(dy, self._seen.gradients(len(dy)), context.own)
+        return self._seen.backward()
 
 
 class CrossAttention(Attention):
     """Attention of a decoder's stream to the encoder's output."""
 
+    def __init__(self, site: str, config: TransformerConfig, build: Build) -> None:
+        super().__init__(site, config, build)
+        self._asking, self._seen = Fan(self.q), Fan(self.k, self.v)
+
     def forward(self, h: Rows, context: Context) -> Rows:
         """`attend` to the context's memory."""
-        return self.attend(h, context.memory, context.memory_sight)
+        streams = [*self._asking.forward(h), *self._seen.forward(context.memory)]
+        return self.attend(streams, context.memory_sight)
 
     def backward(self, dy: Rows, context: Context) -> Rows:
         """Gradient of the stream; that of the memory is added to the context."""
-        dh, dmemory = self.attend_backward(dy)
-        context.dmemory += dmemory
-        return dh
+        gradients = [*self._asking.gradients(len(dy)), *self._seen.gradients(len(context.memory))]
+        self.attend_backward(dy, gradients, context.memory_sight)
+        context.dmemory += self._seen.backward()
+        return self._asking.backward()
 
 
 class FeedForward:
@@ -145,6 +154,7 @@ class FeedForward:
         """Gradient of `h`."""
         dy = self.out.product_backward(dy)
         dy = functional.activation_backward(dy, self._derivative, self.up.bias.grad)
+        del self._derivative
         return self.up.product_backward(dy)
 
     def linears(self) -> tuple[Linear, ...]:

@@ -19,19 +19,15 @@ from nmsim.rules.gradient import SRSTE
 from nmsim.rules.weight import Leak
 from nmsim.schedules import Constant, Every, Exponential, Linear, Schedule, Staircase, stages
 
-DENSE_SHARE = 0.0125
+BRIEF = 0.0125
+"""The shortest dense phase that was tried."""
 RESIDUE = 0.01
 """What MdGf-Exponential's default rate leaves of a pruned weight when its binary phase begins."""
 
 
 @register
 def mdgf_linear(
-    pattern: Pattern,
-    steps: int | None,
-    *,
-    dense: float = DENSE_SHARE,
-    fine_tune: float = 0.5,
-    beta: float | None = None,
+    pattern: Pattern, steps: int | None, *, dense: float = BRIEF, fine_tune: float = 0.5, beta: float | None = None
 ) -> Recipe:
     """Mask decay, linear: forward w * (mask + D (1 - mask)), D = max(1 - beta j, 0); arXiv 2402.04744, section 3.
 
@@ -46,12 +42,7 @@ def mdgf_linear(
 
 @register
 def mdgf_exponential(
-    pattern: Pattern,
-    steps: int | None,
-    *,
-    dense: float = DENSE_SHARE,
-    fine_tune: float = 0.25,
-    beta: float | None = None,
+    pattern: Pattern, steps: int | None, *, dense: float = BRIEF, fine_tune: float = 0.25, beta: float | None = None
 ) -> Recipe:
     """Mask decay, exponential: forward w * (mask + D (1 - mask)), D = exp(-beta j); arXiv 2402.04744, section 3.
 
@@ -81,7 +72,7 @@ def mdgf_sr_ste(
     pattern: Pattern,
     steps: int | None,
     *,
-    dense: float = DENSE_SHARE,
+    dense: float = BRIEF,
     fine_tune: float = 0.25,
     beta: float | None = None,
     lam: float = 2e-4,
@@ -101,7 +92,7 @@ def stepwise_patterns(pattern: Pattern) -> tuple[Pattern, ...]:
 
 
 @register
-def sdgf_stepwise(pattern: Pattern, steps: int | None, *, dense: float = DENSE_SHARE, fine_tune: float = 0.5) -> Recipe:
+def sdgf_stepwise(pattern: Pattern, steps: int | None, *, dense: float = BRIEF, fine_tune: float = 0.5) -> Recipe:
     """Structure decay, stepwise: (m-1):m, m/2:m, m/4:m, ... n:m under a hard mask; arXiv 2402.04744, section 3.
 
     The steps between the dense and the fine-tune phase are shared evenly. `ste` gradients.
@@ -118,7 +109,7 @@ def geometric_patterns(pattern: Pattern, k: int) -> tuple[Pattern, ...]:
 
 @register
 def sdgf_geometric(
-    pattern: Pattern, steps: int | None, *, k: int = 16, dense: float = DENSE_SHARE, fine_tune: float = 0.25
+    pattern: Pattern, steps: int | None, *, k: int = 16, dense: float = BRIEF, fine_tune: float = 0.25
 ) -> Recipe:
     """Structure decay, geometric: k n:k m, k n/2:k m/2, ... n:m, one density throughout; arXiv 2402.04744, section 3.
 
@@ -135,12 +126,7 @@ def _structure_decay(patterns: tuple[Pattern, ...], first: int, last: int) -> Sc
 
 @register
 def sdgf_mdgf(
-    pattern: Pattern,
-    steps: int | None,
-    *,
-    dense: float = DENSE_SHARE,
-    fine_tune: float = 0.5,
-    beta: float | None = None,
+    pattern: Pattern, steps: int | None, *, dense: float = BRIEF, fine_tune: float = 0.5, beta: float | None = None
 ) -> Recipe:
     """Both decays at once: SdGf-Stepwise's structures, with pruned weights scaled by MdGf-Exponential's D.
 
@@ -156,12 +142,7 @@ UPDATES = 16
 
 @register
 def kao_mask_decay(
-    pattern: Pattern,
-    steps: int | None,
-    *,
-    dense: float = DENSE_SHARE,
-    fine_tune: float = 0.25,
-    weight: float = 1 / UPDATES,
+    pattern: Pattern, steps: int | None, *, dense: float = BRIEF, fine_tune: float = 0.25, weight: float = 1 / UPDATES
 ) -> Recipe:
     """Mask decay by mask updates: D = max(1 - weight * u, 0), u the number of updates so far, and 0 from u = 16 on.
 
@@ -182,7 +163,7 @@ def kao_patterns(pattern: Pattern) -> tuple[Pattern, ...]:
 
 @register
 def kao_structure_decay(
-    pattern: Pattern, steps: int | None, *, dense: float = DENSE_SHARE, fine_tune: float = 0.25
+    pattern: Pattern, steps: int | None, *, dense: float = BRIEF, fine_tune: float = 0.25
 ) -> Recipe:
     """Structure decay m:m, (m-1):m, ceil(m/4):m, ceil(m/8):m, ... n:m; arXiv 2209.07617, after its released code.
 

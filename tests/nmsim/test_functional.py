@@ -94,9 +94,34 @@ def test_attention_backward_is_the_gradient(causal):
         return functional.attention(q, k, v, limits, causal=causal, site="a")
 
     dout = functional.heads(cotangent, 2, 2)
-    found = functional.attention_backward(dout, q, k, v, forward()[1], site="a")
-    gradients = [functional.heads(g, 2, 2) for g in found]
+    gradients = tuple(np.empty_like(x) for x in (q, k, v))
+    functional.attention_backward(dout, q, k, v, forward()[1], into=gradients, causal=causal, site="a")
     directional(lambda: float(np.vdot(forward()[0], cotangent)), [q, k, v], gradients, rng)
+
+
+@pytest.mark.parametrize(("tokens", "keys", "causal"), [(1, 1, False), (7, 21, False), (49, 49, False), (37, 37, True)])
+def test_one_kernel_of_attention_equals_the_chain_of_products(tokens, keys, causal):
+    rng = np.random.default_rng(tokens)
+    shapes = (2, 3, tokens, 32), (2, 3, keys, 32), (2, 3, keys, 32), (2, 3, tokens, 32)
+    exact = [rng.standard_normal(shape) for shape in shapes]
+    limits = np.array([keys, max(1, keys - 3)])
+    found = []
+    for dtype in (np.float64, np.float32):
+        q, k, v, dout = (x.astype(dtype) for x in exact)
+        out, p = functional.attention(q, k, v, limits, causal=causal, site="a")
+        into = tuple(np.full_like(x, np.nan) for x in (q, k, v))
+        functional.attention_backward(dout, q, k, v, p, into=into, causal=causal, site="a")
+        found.append((out, *into))
+    for mine, reference in zip(found[1], found[0], strict=True):
+        np.testing.assert_allclose(mine, reference, rtol=0, atol=4e-6 * np.abs(reference).max())
+
+
+def test_attention_keeps_nan_and_infinity_in_their_sequence():
+    q, k, v = np.random.default_rng(0).standard_normal((3, 2, 1, 9, 16)).astype(np.float32)
+    k[0, 0, 4, 3], v[0, 0, 2, 5] = np.nan, np.inf
+    out, _ = functional.attention(q, k, v, np.array([9, 9]), causal=False, site="a")
+    assert np.isnan(out[:9]).all()
+    assert np.isfinite(out[9:]).all()
 
 
 @given(st.tuples(SIZES, st.integers(2, 9)), st.floats(0, 1), st.floats(0, 0.9), SEEDS)

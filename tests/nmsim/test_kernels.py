@@ -23,7 +23,7 @@ from hwmodel.pattern import Pattern
 from nmsim import layouts
 from nmsim.compressed import compress, decompress
 from nmsim.gemm import dgrad, fprop, wgrad
-from nmsim.kernels import host, jit, simd
+from nmsim.kernels import host, jit, scratch, simd
 from nmsim.kernels.threads import threads
 from nmsim.masks import topk_mask
 from nmsim.testing import check_kernel, strategies
@@ -238,3 +238,30 @@ def test_the_name_of_a_kernel_changes_with_what_it_imports_and_with_nothing_else
     assert hashed(d="1\n") == plain
     assert len({plain, hashed(c="1\n"), hashed(b=sources["b"] + "1\n")}) == 3
     jit.imported.cache_clear()
+
+
+def test_recycled_memory_serves_the_next_array_of_its_size_once_no_view_is_left():
+    a = scratch.recycled((300, 100), np.float32)
+    first = a.ctypes.data
+    view = a[1:].reshape(-1)[5:]
+    del a
+    assert scratch.recycled((300, 100), np.float32).ctypes.data != first
+    view[:] = 1
+    del view
+    b = scratch.recycled((100, 300), np.float32)
+    assert b.ctypes.data == first
+    assert not b.ctypes.data % 64
+
+
+def test_memory_is_kept_up_to_the_most_in_use_and_goes_once_nothing_is():
+    pool, size = scratch._Pool(), 4 * scratch.SPARE
+    first, second = pool.take(size), pool.take(size // 2)
+    pool.give(first)
+    assert pool.take(size // 4 * 3) is first
+    pool.give(first)
+    large = pool.take(2 * size)
+    assert (pool.idle_bytes, pool.used_bytes) == (size, 2 * size + size // 2)
+    pool.give(large)
+    assert (pool.idle_bytes, pool.used_bytes) == (2 * size, size // 2)
+    pool.give(second)
+    assert pool.idle == {}

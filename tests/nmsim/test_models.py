@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from hwmodel.networks import (
 )
 from hwmodel.pattern import Pattern
 from nmsim import gemm, recipes
+from nmsim.flat import Flat
 from nmsim.functional import Targets, cross_entropy
 from nmsim.models.build import build_model
 from nmsim.models.encoder_decoder import greedy
@@ -39,6 +41,7 @@ CONFIGS = {
     "encoder-decoder untied": EncoderDecoderConfig(vocab=7, context=5, tied_embeddings=False, bias=False, **SMALL),
 }
 BATCH = 4
+JOINED = gemm.fprop_joined
 EVERY = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
@@ -94,6 +97,28 @@ def test_the_products_that_ran_are_the_derived_workload(config):
     with gemm.record() as ran:
         step(model, inputs, targets)
     assert Counter(ran) == Counter(train_step(config, BATCH, tokens=config.tokens, bits=64).gemms)
+
+
+@pytest.mark.parametrize("kind", ["vit", "vit with class token", "decoder", "encoder-decoder"])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.compiled), np.float64])
+def test_joined_products_of_parameters_end_to_end_change_no_gradient_and_no_record(kind, dtype, monkeypatch):
+    config = replace(CONFIGS[kind], width=16)
+    found = []
+    for wrap in (list, Flat):
+        model, inputs, targets = case(config, dtype)
+        wrap(model.params())
+        joined = []
+        monkeypatch.setattr(gemm, "fprop_joined", lambda *args, joined=joined: joined.append(args) or JOINED(*args))
+        with gemm.record() as ran:
+            loss = step(model, inputs, targets)
+        found.append((Counter(ran), loss, [param.grad for param in model.params()], bool(joined)))
+    (apart, loss, gradients, joined_apart), (together, same, others, joined_together) = found
+    assert (joined_apart, joined_together) == (False, True)
+    assert apart == together
+    assert same == pytest.approx(loss, rel=1e-6)
+    error = 1e-6 * max(np.abs(a).max() for a in gradients)
+    for a, b in zip(gradients, others, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=error)
 
 
 @pytest.mark.compiled

@@ -172,6 +172,20 @@ def test_a_recipe_with_masks_along_both_axes_needs_both_lengths() -> None:
             make({"*.up": recipe(name)}, weights=params(hidden=60))
 
 
+def test_squares_cannot_be_padded_and_all_their_sites_are_named() -> None:
+    with pytest.raises(UserError, match=r"up: d_out=60 is .* m=8; .*down: d_in=60 is .* m=8; .* can't be padded"):
+        make({"*.mlp.*": recipe("transposable")}, weights=params(hidden=60), remainder="pad")
+
+
+def test_tokens_that_do_not_fill_groups_of_sampled_gradients_are_refused_at_all_sites() -> None:
+    sparsifier, _ = make({"*.mlp.*": recipe("mvue")})
+    tokens = {UP: 8, DOWN: 8}
+    sparsifier.check_tokens(tokens)
+    with pytest.raises(UserError, match=r"up: t=7 is not a multiple of m=2; .*down: t=9 is .*; choose") as error:
+        sparsifier.check_tokens({UP: 7, DOWN: 9})
+    assert "\n" not in str(error.value)
+
+
 def test_excluded_sites_stay_dense_and_are_noted() -> None:
     sparsifier, weights = make({"*.mlp.*": recipe("ste")}, weights=params(hidden=60), remainder="exclude")
     sparsifier.before_forward(0)

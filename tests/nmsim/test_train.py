@@ -148,6 +148,17 @@ def test_threads_do_not_change_bits(name):
 
 
 @pytest.mark.compiled
+def test_shards_too_odd_to_sample_are_refused_before_training():
+    settings = run(
+        batch=15,
+        shards=2,
+        sparsity=[SPARSE | {"recipe": "s_ste"}, {"sites": "head", "recipe": "mvue", "pattern": "1:2"}],
+    )
+    with pytest.raises(UserError, match=r"t=7 is not a multiple of m=2"):
+        Trainer(settings)
+
+
+@pytest.mark.compiled
 def test_shards_give_the_gradient_of_the_whole_batch():
     whole, parts = (trained(run(shards=shards, dtype="float64"), 1) for shards in (1, 3))
     for a, b in zip(whole.params, parts.params, strict=True):
