@@ -181,7 +181,7 @@ def test_tokens_that_do_not_fill_groups_of_sampled_gradients_are_refused_at_all_
     sparsifier, _ = make({"*.mlp.*": recipe("mvue")})
     tokens = {UP: 8, DOWN: 8}
     sparsifier.check_tokens(tokens)
-    with pytest.raises(UserError, match=r"up: t=7 is not a multiple of m=2; .*down: t=9 is .*; choose") as error:
+    with pytest.raises(UserError, match=r"up: t=7 is not a multiple of m=2; .*down: t=9 is .*: choose") as error:
         sparsifier.check_tokens({UP: 7, DOWN: 9})
     assert "\n" not in str(error.value)
 
