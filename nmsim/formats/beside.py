@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +16,13 @@ from hwmodel.errors import UserError
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new binary file that becomes `path` when the block ends well, and is gone when it raises.
 
-    Raises `UserError` if the folder of `path` doesn't exist.
+    Raises `UserError` if it can't be written there.
     """
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: its folder does not exist; make it first")
+    check_writable(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    opened = _opened(part, path)
     try:
-        with part.open("wb") as file:
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -29,6 +30,27 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         part.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `UserError` where no file can be written, as far as that can be told before it is tried."""
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: its folder does not exist; make it first")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: {'a folder' if path.is_dir() else 'not a regular file'}; name a file")
+    if not os.access(path.parent, os.W_OK):
+        raise _refused(path, errno.EACCES)
+
+
+def _opened(part: Path, path: Path) -> BinaryIO:
+    try:
+        return part.open("wb")
+    except OSError as error:
+        raise _refused(path, error.errno or 0) from None
+
+
+def _refused(path: Path, number: int) -> UserError:
+    return UserError(f"{path}: can't be written ({os.strerror(number)}); choose another folder")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hwmodel.errors import UserError
-from nmsim.formats.beside import replacing
+from nmsim.formats.beside import check_writable, replacing
 from nmsim.formats.safetensors import writing
 from nmsim.formats.shards import INDEX_SUFFIX, ONNX_SUFFIX
 from nmsim.formats.tensors import Sink, Source, TensorSpec, blocks
@@ -53,7 +53,7 @@ def _rewrite_onnx(source: Source, target: Path, specs: Mapping[str, TensorSpec],
 
 
 def check_target(path: Path, target: Path) -> None:
-    """Raise `UserError` where writing `target` would touch what is read, or shards that exist already."""
+    """Raise `UserError` where `target` can't be written, or writing it would touch what is read, or other shards."""
     sharded = path.name.endswith(INDEX_SUFFIX)
     if sharded != target.name.endswith(INDEX_SUFFIX):
         wanted = f"OTHER_FOLDER/{path.name}" if sharded else "a file name that does not end so"
@@ -62,6 +62,8 @@ def check_target(path: Path, target: Path) -> None:
         raise UserError(f"{target}: several files can't be replaced at once; name a new folder")
     if target.resolve() == path.resolve():
         raise UserError(f"{target}: would replace the file that is read; name another")
+    if not sharded:
+        check_writable(target)
 
 
 def _targets(source: Source, target: Path) -> dict[str, Path]:

@@ -189,9 +189,28 @@ def test_a_tensor_that_was_not_written_is_noticed(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(UserError, match="folder does not exist"):
-        save(tmp_path / "no" / "a.safetensors", {})
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("no/a.safetensors", "folder does not exist"),
+        ("folder", "folder: a folder; name a file"),
+        ("pipe", "pipe: not a regular file"),
+        ("x" * 250, r"can't be written \(File name too long\); choose another folder"),
+    ],
+)
+def test_a_place_that_can_not_be_written_is_named_and_left_as_it_is(place, said, tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=said):
+        save(tmp_path / place, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(UserError, match=r"can't be written \(Permission denied\); choose another folder"):
+        save(tmp_path / "a.safetensors", {})
 
 
 SLOW_WRITER = """
