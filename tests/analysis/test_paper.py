@@ -38,7 +38,7 @@ def finding(of=None, spread=0.01):
         costs = dict.fromkeys(COSTS, float(steps))
         rows.append({"run": cell.name, "task": of.name, "loss_nats": loss} | cell.labels | costs)
     frame = pd.DataFrame(rows)
-    return Finding(of, frame, condition_table(of, frame, COSTS), frame.iloc[:0], [], frame.iloc[:0])
+    return Finding(of, frame, condition_table(of, frame, COSTS), frame.iloc[:0], frame.iloc[:0], [], frame.iloc[:0])
 
 
 def known(of):
