@@ -94,6 +94,19 @@ class Row:
         }
 
 
+def judge_all(matrices: Sequence[Matrix], device: Device, tokens: int, fits: Sequence[Fit] = ()) -> list[Row]:
+    """The row of every matrix; those of equal shape, type and pattern, as of equal blocks, are judged once."""
+    known: dict[Matrix, Row] = {}
+    for matrix in matrices:
+        alike = _without_weights(matrix)
+        known[alike] = known.get(alike) or judge(matrix, device, tokens, fits)
+    return [replace(known[_without_weights(matrix)], matrix=matrix) for matrix in matrices]
+
+
+def _without_weights(matrix: Matrix) -> Matrix:
+    return replace(matrix, name="", found="", nonzero=1.0, obeys=False)
+
+
 def judge(matrix: Matrix, device: Device, tokens: int, fits: Sequence[Fit] = ()) -> Row:
     """The row of one matrix on a device; `fits` go before the shipped constants."""
     d_out, d_in = matrix.shape if matrix.axis == 1 else matrix.shape[::-1]

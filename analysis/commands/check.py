@@ -18,7 +18,7 @@ from nmsim.formats.dtypes import is_weight
 from nmsim.formats.rewrite import chosen
 from nmsim.formats.tensors import Source
 
-from ..eligible import DTYPES, Matrix, Row, judge, totals
+from ..eligible import DTYPES, Matrix, Row, judge_all, totals
 from ..pricing import fits_for
 from ..trained import open_run_or_file
 from ..transfer import Axis, axis_of, matrices, print_json, progress, show
@@ -73,7 +73,7 @@ def check(
     if tokens < 1:
         raise UserError(f"--tokens {tokens}: needs at least 1")
     found, others = _matrices(target, pattern, dtype, (include, exclude), axis)
-    rows = [judge(matrix, priced, tokens, known) for matrix in found]
+    rows = judge_all(found, priced, tokens, known)
     total = totals(rows)
     if as_json:
         head = {"target": target, "device": priced.name, "tokens": tokens}
