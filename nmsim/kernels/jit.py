@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import numba
+from numba.core.caching import FunctionCache
 
 # False with NUMBA_DISABLE_JIT=1, when vector code can't run.
 COMPILED = not numba.config.DISABLE_JIT
@@ -38,6 +39,25 @@ def source_hash(path):
     return hashlib.sha256(digests).hexdigest()[:16]
 
 
+class _Cache(FunctionCache):
+    """Numba's cache on disk, under keys that are the same in every process.
+
+    Numba's own key pickles what a kernel closes over, and every process pickles a kernel differently: a kernel made of
+    others would never be found again.
+    """
+
+    def _index_key(self, sig, codegen):
+        return sig, codegen.magic_tuple(), identity(self._py_func)
+
+
+def identity(function):
+    """The name of a kernel, which carries the hash of its source, and what it closes over: numbers and kernels."""
+    held = (cell.cell_contents for cell in function.__closure__ or ())
+    return function.__qualname__, *(
+        identity(getattr(value, "py_func", value)) if callable(value) else value for value in held
+    )
+
+
 def njit(function):
     """Compile `function` on first call: sequential, without the interpreter's lock, cached on disk.
 
@@ -45,4 +65,7 @@ def njit(function):
     With `NUMBA_DISABLE_JIT=1` the plain function is returned.
     """
     function.__qualname__ += f"_{source_hash(function.__code__.co_filename)}"
-    return numba.njit(function, cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
+    kernel = numba.njit(function, nogil=True, fastmath=FASTMATH, error_model="numpy")
+    if COMPILED:
+        kernel._cache = _Cache(function)  # noqa: SLF001 - Numba offers no other way to choose the key
+    return kernel

@@ -240,6 +240,32 @@ def test_the_name_of_a_kernel_changes_with_what_it_imports_and_with_nothing_else
     jit.imported.cache_clear()
 
 
+KERNELS = """
+from nmsim.kernels.jit import njit
+
+def factory(step):
+    @njit
+    def inner(x):
+        return x + step
+
+    @njit
+    def outer(x):
+        return inner(x) + 1
+
+    return outer
+
+one, ten = factory(1), factory(10)
+print(one(1), ten(1), *(sum(kernel.stats.cache_hits.values()) for kernel in (one, ten)))
+"""
+
+
+def test_kernels_made_of_kernels_are_compiled_once_for_all_processes(tmp_path):
+    (tmp_path / "kernels.py").write_text(KERNELS)
+    command = [sys.executable, tmp_path / "kernels.py"]
+    told = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(2)]
+    assert told == [["3", "12", "0", "0"], ["3", "12", "1", "1"]]
+
+
 def test_recycled_memory_serves_the_next_array_of_its_size_once_no_view_is_left():
     a = scratch.recycled((300, 100), np.float32)
     first = a.ctypes.data
