@@ -6,8 +6,7 @@ demo: .venv/run.stamp ## the main job: train, compare, price, report
 	.venv/bin/nmsim demo
 
 test: .venv/dev.stamp ## every test, with compiled kernels
-	.venv/bin/coverage erase
-	.venv/bin/coverage run -m pytest -n 2 --durations 10
+	$(PY) -m pytest -n 2 --durations 10
 
 check: lint types test jit-off docs wheel ## everything that CI asserts
 
@@ -18,7 +17,8 @@ lint: .venv/dev.stamp
 types: .venv/dev.stamp
 	.venv/bin/mypy
 
-jit-off: .venv/dev.stamp ## after `test`: kernels as plain Python, then the branches that both passes reach
+jit-off: .venv/dev.stamp ## the tests with kernels as plain Python, under branch coverage
+	.venv/bin/coverage erase
 	NUMBA_DISABLE_JIT=1 .venv/bin/coverage run -m pytest -n 2 --durations 10 -m "not compiled"
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report

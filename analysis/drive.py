@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import tomli_w
 
+from hwmodel.errors import UserError
 from hwmodel.toml import build
 from nmsim.checkpoint import FILE as CHECKPOINT
 from nmsim.run import Run, pinned
@@ -19,9 +20,9 @@ from .engines import local
 from .loose import loose_study
 from .progress import progress
 from .store import Store, write_safely
-from .study import Cell, Study, cells, read_study, study_rows
+from .study import Study, cells, read_study, study_rows
 from .sweep import Engine, Outcome, execute, sweep
-from .work import warm_up, work
+from .work import load_kernels, work
 
 STUDY_FILE = "study.toml"
 
@@ -38,21 +39,21 @@ def run_study(study: Study, out: Path, engine: Engine, title: str) -> tuple[pd.D
     write_safely(out / STUDY_FILE, tomli_w.dumps(asdict(study)).encode())
     states = {record.name: record.state for record in store.records()}
     waiting = [cell for cell in grid if states.get(cell.name) != "done"]
-    compile_kernels(waiting)
+    for cell in waiting:
+        with _placed(f"study, task {cell.task}"):
+            load_kernels(cell.run)
     with progress(title, len(waiting)) as notify:
         sweep(work, [cell.run for cell in waiting], store, engine, notify)
     return study_rows(study, store), store
 
 
-def compile_kernels(grid: Sequence[Cell]) -> None:
-    """Compile, into the cache on disk, what the runs of `grid` need: two steps of each model at each pattern.
-
-    A run that diverges in them is left to say so itself.
-    """
-    kinds = {(str(cell.run["data"]), str(cell.run["model"]), cell.labels["pattern"]): cell for cell in grid}
-    for cell in kinds.values():
-        with suppress(ArithmeticError):
-            warm_up(cell.run)
+@contextmanager
+def _placed(where: str) -> Iterator[None]:
+    """Put `where` before a user's mistake that is found here."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def run_one(config: dict[str, object], where: str, out: Path) -> Outcome:
@@ -60,7 +61,8 @@ def run_one(config: dict[str, object], where: str, out: Path) -> Outcome:
     config = pinned(config)
     run, store = build(Run, config, where), Store.create(out / "runs")
     if not (store.folder(config).path / CHECKPOINT).exists():
-        Trainer(run).close()
+        with _placed(where):
+            Trainer(run).close()
     return execute(work, config, str(store.root))
 
 

@@ -88,7 +88,7 @@ def code(text: str) -> str:
 def table(rows: pd.DataFrame, columns: Sequence[Column], caption: str) -> str:
     """A table that sorts by any column; headings say which columns are measured and which modelled."""
     head = "".join(
-        f'<th scope="col" class="{c.source}"><button type="button">{escape(c.heading)}</button>'
+        f'<th scope="col" class="{_kind(rows, c)}"><button type="button">{escape(c.heading)}</button>'
         f"<small>{c.source}</small></th>"
         for c in columns
     )
@@ -97,6 +97,12 @@ def table(rows: pd.DataFrame, columns: Sequence[Column], caption: str) -> str:
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
         f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _kind(rows: pd.DataFrame, column: Column) -> str:
+    """The classes of a column's heading: its source, and whether it holds texts, which start at the left."""
+    texts = column.key in rows and rows[column.key].map(lambda value: isinstance(value, str)).any()
+    return f"{column.source} text".strip() if texts else column.source
 
 
 def figure(picture: Path, caption: str) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from hwmodel.pattern import Pattern
+
 from . import page, plots
 from .answers import Answer, leader, leaders
 from .figures import figures
@@ -43,7 +45,7 @@ def answer_lines(findings: Findings) -> list[str]:
     ranked = [f for f in findings.tasks if f.task.ranked]
     for f in findings.tasks:
         if f.task.ranked:
-            told = [*leaders(f.task, f.table, f.compared), *_gains(f)]
+            told = _ranked(f)
             lines += told if len(ranked) == 1 else [f"{f.task.title}. {sentence}" for sentence in told]
         else:
             lines.append(f"{f.task.title}: an illustration over few seeds; its recipes are not ranked.")
@@ -51,25 +53,25 @@ def answer_lines(findings: Findings) -> list[str]:
     return lines + ([f"{len(failed)} of {len(findings.records)} runs failed; see Runs."] if failed else [])
 
 
-def _gains(f: Finding) -> Iterator[str]:
-    """What the leader of each pattern gains over dense at the shapes of the first published model, in a sentence."""
-    if f.transferred.empty:
-        return
-    model = f.transferred["model"].iloc[0]
-    rows = f.transferred[f.transferred["model"] == model]
-    for pattern in [p for p in f.table["pattern"].unique() if p != "dense"]:
-        best = leader(f.task, f.table, pattern)
-        mine = rows[(rows["pattern"] == pattern) & (rows["recipe"] == best["recipe"])]
-        if not mine.empty:
-            inference, training = (_by_device(mine[mine["what"] == what]) for what in ("inference", "training"))
-            yield (
-                f"{best['recipe']} at {pattern} on the same sites of {model} (modelled, transferred), times dense "
-                f"speed: inference {inference}; training {training}."
-            )
+def _ranked(f: Finding) -> list[str]:
+    """For each pattern, the sparsest first, what leads and what it gains over dense; then what could be seen."""
+    *led, resolution = leaders(f.task, f.table, f.compared)
+    patterns = [pattern for pattern in f.table["pattern"].unique() if pattern != "dense"]
+    told = {p: " ".join([sentence, *_gains(f, p)]) for p, sentence in zip(patterns, led, strict=True)}
+    return [*(told[p] for p in sorted(patterns, key=lambda p: Pattern.parse(p).density)), resolution]
 
 
-def _by_device(rows: pd.DataFrame) -> str:
-    return ", ".join(f"{gain:.2f} on {device}" for gain, device in zip(rows["gain"], rows["device"], strict=True))
+def _gains(f: Finding, pattern: str) -> Iterator[str]:
+    """What the leader of a pattern gains over dense at the shapes of the first published model, in a sentence."""
+    best = leader(f.task, f.table, pattern)["recipe"]
+    mine = f.transferred[(f.transferred["pattern"] == pattern) & (f.transferred["recipe"] == best)]
+    if not mine.empty:
+        model = mine["model"].iloc[0]
+        gains = mine[mine["model"] == model].pivot_table(index="device", columns="what", values="gain", sort=False)
+        told = (
+            f"{g.inference:.2f} in inference and {g.training:.2f} in training on {g.Index}" for g in gains.itertuples()
+        )
+        yield f"Times dense speed at the size of {model}, on the same sites (modelled, transferred): {'; '.join(told)}."
 
 
 def _task_sections(f: Finding, store: Store, folder: Path) -> list[Section]:

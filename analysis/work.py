@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from typing import Any
 
 from hwmodel.toml import build
@@ -12,10 +14,17 @@ from nmsim.train import train
 from .pricing import Job, Phase, nominal_phases, training_flops
 from .store import RunFolder, write_safely
 
+KINDS = ("data", "model", "dtype", "execution")
+_loaded: set[str] = set()
+
 
 def work(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
-    """Train the run of `config`, going on from its last checkpoint; the row of its result."""
+    """Train the run of `config`, going on from its last checkpoint; the row of its result.
+
+    Its processor time holds no loading of kernels: that is done before.
+    """
     run = build(Run, config, "run")
+    load_kernels(config)
     folder.write_json("manifest.json", run.dataset().manifest.as_dict())
     history = train(run, folder=folder.path)
     write_safely(folder.path / "history.json", history.to_json().encode())
@@ -24,10 +33,19 @@ def work(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
     return history.result | {"cpu_s": history.result["train_cpu_seconds"]} | best(history) | counted(job(run, history))
 
 
-def warm_up(config: dict[str, Any]) -> None:
-    """Train two steps of the run of `config`, so that its kernels are compiled and its mistakes known."""
-    short = {"steps": 2, "evaluate_every": 2, "statistics_every": 1, "checkpoint_every": 0}
-    train(build(Run, config | short, "run"))
+def load_kernels(config: dict[str, Any]) -> None:
+    """Train two steps of the run of `config`: its kernels are then compiled, on disk, and loaded in this process.
+
+    Once for all runs of one data set, model, type, pattern and sites. A run that diverges at once is left to say so
+    itself.
+    """
+    masks = [[part.get("sites"), part.get("pattern")] for part in config.get("sparsity", ())]
+    kind = json.dumps([masks, *(config.get(key) for key in KINDS)], sort_keys=True)
+    if kind not in _loaded:
+        _loaded.add(kind)
+        short = {"steps": 2, "evaluate_every": 2, "statistics_every": 1, "checkpoint_every": 0}
+        with suppress(ArithmeticError):
+            train(build(Run, config | short, "run"))
 
 
 def job(run: Run, history: History) -> Job:

@@ -176,4 +176,5 @@ def cross_entropy(logits: Rows, targets: Targets, scale: float) -> Loss:
     The target distribution is (1 - smoothing) * (share * label + (1 - share) * other) + smoothing / classes: label
     smoothing after arXiv 1512.00567 section 7, mixup after arXiv 1710.09412.
     """
-    return Loss(*softmax.cross_entropy(logits, *targets, scale))
+    value, right = softmax.cross_entropy(logits, *targets, scale)
+    return Loss(float(value), int(right))

@@ -8,14 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nmsim_analysis import cli, drive, engines
+from nmsim_analysis.commands import demo
 from nmsim_analysis.commands.demo import DEVICES, quickened
 from nmsim_analysis.findings import gather
 from nmsim_analysis.report import answer_lines, write
-from nmsim_analysis.study import shipped
+from nmsim_analysis.study import Study, shipped
 
 from hwmodel.device import load_device
-
-pytestmark = [pytest.mark.slow, pytest.mark.compiled]
 
 
 def ranking(**grid):
@@ -23,6 +22,22 @@ def ranking(**grid):
     study = shipped("demo")
     task = study.task[0]
     return replace(study, task=(replace(task, grid=task.grid | grid),))
+
+
+def small(folder, recipes):
+    """The demo's study with these recipes, on a few examples, with models and runs that take no time."""
+    (folder / "text.txt").write_text("All work and no play makes Jack a dull boy. " * 50)
+    data = {
+        "mnist1d": {"name": "mnist1d", "train": 64, "validation": 32, "test": 32},
+        "pydoc": {"name": "text", "path": str(folder / "text.txt"), "context": 16},
+    }
+    return replace(shipped("demo"), task=tuple(_small(task, data[task.name], recipes) for task in shipped("demo").task))
+
+
+def _small(task, data, recipes):
+    model = task.run["model"] | {"width": 16, "depth": 1, "heads": 2}
+    run = task.run | {"data": data, "model": model, "batch": 16}
+    return replace(task, run=run, grid=task.grid | {"recipe": [r for r in recipes if r in task.grid["recipe"]]})
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +48,8 @@ def extremes(tmp_path_factory):
     return out, *drive.run_study(study, out, engines.local(2), "test")
 
 
+@pytest.mark.slow
+@pytest.mark.compiled
 def test_dense_and_ste_at_1_16_differ_by_more_than_three_standard_errors(extremes):
     _, rows, _ = extremes
     quality = rows.pivot_table(index="seed", columns="recipe", values="accuracy_percent")
@@ -41,11 +58,13 @@ def test_dense_and_ste_at_1_16_differ_by_more_than_three_standard_errors(extreme
     assert quality["dense"].mean() - quality["ste"].mean() > 3 * np.hypot(*errors)
 
 
+@pytest.mark.compiled
 def test_compressed_and_masked_dense_evaluation_agree_within_the_bound(extremes):
     _, rows, _ = extremes
     assert (rows["compressed_error"] <= rows["compressed_bound"]).all()
 
 
+@pytest.mark.compiled
 def test_every_run_keeps_its_provenance(extremes):
     _, rows, store = extremes
     for name in rows["run"]:
@@ -56,6 +75,7 @@ def test_every_run_keeps_its_provenance(extremes):
         assert store.run(name).metrics()["step"].is_monotonic_increasing
 
 
+@pytest.mark.compiled
 def test_a_finished_study_is_not_run_again(extremes):
     out, rows, store = extremes
     before = {name: (store.run(name).path / "result.json").stat().st_mtime_ns for name in rows["run"]}
@@ -63,27 +83,36 @@ def test_a_finished_study_is_not_run_again(extremes):
     assert before == {name: (store.run(name).path / "result.json").stat().st_mtime_ns for name in rows["run"]}
 
 
+@pytest.mark.slow
 def test_a_diverged_run_is_reported_and_the_rest_is_ranked(tmp_path):
-    study = quickened(ranking(recipe=["dense", "ste"], pattern=["1:16"], **{"optimizer.lr": [0.004, 1e30]}))
-    rows, store = drive.run_study(study, tmp_path, engines.local(2), "test")
-    findings = gather(study, rows, store, [load_device(name) for name in DEVICES])
+    (task, _) = quickened(small(tmp_path, ["dense", "ste"])).task
+    study = Study("?", (replace(task, grid=task.grid | {"optimizer.lr": [0.004, 1e30]}),))
+    rows, store = drive.run_study(study, tmp_path, engines.local(1), "test")
+    findings = gather(study, rows, store, [load_device("v100")])
     assert set(rows["optimizer.lr"]) == {0.004}
     assert any("runs failed" in line for line in answer_lines(findings))
     page = write(findings, tmp_path, commands=["nmsim demo"]).read_text()
     assert "DivergedError: step" in page
 
 
-def test_the_quick_demo_leaves_a_whole_report(tmp_path, capsys):
-    assert cli.run(["demo", "--quick", "--out", str(tmp_path / "out")]) == 0
+@pytest.mark.slow
+def test_the_quick_demo_leaves_a_whole_report(tmp_path, capsys, monkeypatch):
+    # The wheel's check runs `nmsim demo --quick` as it is; here its runs are fewer and smaller.
+    study = small(tmp_path, ["dense", "sr_ste"])
+    monkeypatch.setattr(demo, "shipped", lambda _: study)
+    assert cli.run(["demo", "--quick", "--workers", "1", "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
-    assert all(text in out for text in ("measured", "modelled", "sdgf_geometric", "this-cpu", *DEVICES[:1]))
+    assert all(text in out for text in ("measured", "modelled", "sr_ste", "this-cpu", *DEVICES[:1]))
+    (first,) = [line for line in out.splitlines() if line.startswith("At 1:16, ")]
+    assert "in inference and" in first
+    assert "on a100-80gb-sxm" in first
     assert (tmp_path / "out" / "report.html").exists()
-    assert "sdgf_geometric | 1:16" in (tmp_path / "out" / "table.md").read_text()
+    assert "sr_ste | 1:16" in (tmp_path / "out" / "table.md").read_text()
     figures = tmp_path / "out" / "figures"
     assert {p.stem for p in figures.glob("*.png")} == {p.stem for p in figures.glob("*.csv")} != set()
-    assert cli.run(["report", str(tmp_path / "out")]) == 0
 
 
+@pytest.mark.compiled
 def test_a_trained_run_can_be_reported_without_a_study(tmp_path, capsys):
     run = tmp_path / "run.toml"
     run.write_text('steps = 5\ndata = { name = "mnist1d" }\nmodel = { kind = "vit", patch = [1, 4] }\n')

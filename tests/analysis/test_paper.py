@@ -134,31 +134,23 @@ def test_changes_of_structure_are_found_from_the_runs_recipe():
     assert evidence._changes(run) == {87: "4:8", 175: "2:8", 262: "1:8"}
 
 
-@pytest.fixture
-def written(tmp_path, monkeypatch):
+def test_the_report_names_verdicts_claims_and_what_is_missing_with_rows_and_errata_beside_it(tmp_path, monkeypatch):
     of = finding(task("language-1000", pattern=["1:16"]))
     claim = Hypothesis("decay wins", of.task.name, {"recipe": "mdgf_exponential"}, {"recipe": "sr_ste"}, 0.01)
     lost = Hypothesis("a recipe that did not run wins", of.task.name, {"recipe": "rigl"}, {"recipe": "sr_ste"})
     asked = Study("Does it?", (of.task,), (claim, lost))
     records = [Record(name, "done", {}, {}) for name in of.rows["run"][1:]]
-    monkeypatch.setattr(paper, "gather_evidence", lambda *_: known(of))
     Store(tmp_path).run(records[0].name).path.mkdir()
     (Store(tmp_path).run(records[0].name).path / "env.json").write_text('{"cpu": "zilog-z80"}')
     findings = Findings(asked, [of], verdicts(asked, of.rows), records)
+    monkeypatch.setattr(paper, "gather_evidence", lambda *_: known(of))
     paper.write_paper(findings, Store(tmp_path), tmp_path, commands=["nmsim study paper"])
-    return tmp_path
-
-
-def test_the_report_names_verdicts_claims_and_what_is_missing(written):
-    text = (written / "paper.md").read_text()
+    text = (tmp_path / "paper.md").read_text()
     assert "31 of 32 runs finished, 0 failed: **incomplete**" in text
     assert "zilog-z80" in text
     assert "| decay wins | supported |" in text
     assert "| a recipe that did not run wins | not testable here |" in text
     assert "| a15 |" in text
     assert "| b12 |" in text
-
-
-def test_the_report_keeps_rows_and_errata_beside_it(written):
-    assert len(pd.read_csv(written / "rows.csv")) == 32
-    assert "60 % fewer inference FLOPs" in (written / "errata.md").read_text()
+    assert len(pd.read_csv(tmp_path / "rows.csv")) == 32
+    assert "60 % fewer inference FLOPs" in (tmp_path / "errata.md").read_text()

@@ -11,7 +11,7 @@ from hwmodel.memory import training_bytes
 from hwmodel.networks import ViTConfig
 from hwmodel.workload import Plan
 
-MINIMAL = {"width": 16, "depth": 1, "batch": 1}
+MINIMAL = {"width": 64, "depth": 1, "batch": 1}  # heads as wide as a vector, as those of the large models
 STEPS = """
 import sys
 from hwmodel.networks import ViTConfig
@@ -34,12 +34,19 @@ def peak_bytes(width, depth, batch):
     return int(done.stdout)
 
 
+@pytest.fixture(scope="module")
+def floor():
+    """The peak of the smallest run, in a process that compiles nothing."""
+    peak_bytes(**MINIMAL)
+    return peak_bytes(**MINIMAL)
+
+
 @pytest.mark.slow
 @pytest.mark.compiled
 @pytest.mark.parametrize(("width", "depth", "batch"), [(256, 12, 64), (1024, 6, 8)], ids=["activations", "weights"])
-def test_the_prediction_is_within_a_tenth_of_the_peak(width, depth, batch):
+def test_the_prediction_is_within_a_tenth_of_the_peak(floor, width, depth, batch):
     config = ViTConfig(width=width, depth=depth, image=(28, 28), patch=(4, 4))
     predicted = sum(training_bytes(config, batch, Plan(), tokens=config.tokens).values())
     assert predicted > 512e6
-    measured = peak_bytes(width, depth, batch) - peak_bytes(**MINIMAL)
+    measured = peak_bytes(width, depth, batch) - floor
     assert measured == pytest.approx(predicted, rel=0.1)

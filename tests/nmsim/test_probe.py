@@ -9,8 +9,6 @@ from hwmodel.toml import build
 from nmsim.run import Run
 from nmsim.train import Trainer, train
 
-pytestmark = pytest.mark.compiled
-
 TABLE = {
     "steps": 9,
     "batch": 16,

@@ -312,7 +312,6 @@ def test_a_recipe_that_is_nowhere_is_named(tmp_path, name: str, message: str) ->
         find(name.format(tmp_path / "mine.py"))
 
 
-@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("broken", "law"),
     [

@@ -121,7 +121,6 @@ def checkpointed(folder):
     return file.stat().st_mtime_ns if file.exists() else 0
 
 
-@pytest.mark.compiled
 @pytest.mark.parametrize(
     "extra", [{"average": 0.9}, {"mixup": 0.4, "label_smoothing": 0.1}, {"optimizer": {"kind": "sgd"}}]
 )
@@ -140,14 +139,12 @@ def test_options_survive_a_resume(extra, tmp_path):
     assert without_clock(train(settings, folder=tmp_path)) == without_clock(whole)
 
 
-@pytest.mark.compiled
 @pytest.mark.parametrize("name", ["dense", "sr_ste", "mvue"])
 def test_threads_do_not_change_bits(name):
     states = [state(trained(sparse(name, shards=2, threads=threads), 4)) for threads in (1, 2)]
     assert states[0] == states[1]
 
 
-@pytest.mark.compiled
 def test_shards_too_odd_to_sample_are_refused_before_training():
     settings = run(
         batch=15,
@@ -158,7 +155,6 @@ def test_shards_too_odd_to_sample_are_refused_before_training():
         Trainer(settings)
 
 
-@pytest.mark.compiled
 def test_shards_give_the_gradient_of_the_whole_batch():
     whole, parts = (trained(run(shards=shards, dtype="float64"), 1) for shards in (1, 3))
     for a, b in zip(whole.params, parts.params, strict=True):
@@ -172,12 +168,10 @@ def test_equal_runs_have_equal_bits_and_other_seeds_others():
     assert first != other
 
 
-@pytest.mark.compiled
 def test_evaluation_changes_nothing():
     assert state(trained(run(evaluate_every=1, average=0.5), 4)) == state(trained(run(average=0.5), 4))
 
 
-@pytest.mark.compiled
 def test_averaged_weights_are_what_is_judged():
     trainer = trained(run(average=0.9), 5)
     last = trainer.flat.value.copy()
@@ -197,7 +191,6 @@ def test_a_run_learns_and_its_compressed_products_agree():
     assert 0 <= history.result["compressed_error"] <= history.result["compressed_bound"]
 
 
-@pytest.mark.compiled
 @pytest.mark.parametrize("execution", ["dense", "compressed"])
 def test_a_history_survives_its_text(execution):
     history = train(sparse("srigl", execution=execution, evaluate_every=5))
@@ -207,7 +200,6 @@ def test_a_history_survives_its_text(execution):
     assert sum(steps for steps, _ in history.plans) == 12
 
 
-@pytest.mark.compiled
 @pytest.mark.parametrize("where", ["block0.mlp.up", "head"])
 def test_a_weight_that_is_not_finite_stops_the_run_with_its_site(where):
     trainer = trained(run(), 2)
@@ -219,13 +211,11 @@ def test_a_weight_that_is_not_finite_stops_the_run_with_its_site(where):
         trainer.advance()
 
 
-@pytest.mark.compiled
 def test_a_learning_rate_that_explodes_is_reported_and_not_hidden():
     with np.errstate(all="ignore"), pytest.raises(DivergedError, match=r"step \d+: "):
         train(run(optimizer={"lr": 1e30, "clip": math.inf, "warmup": 0.0}))
 
 
-@pytest.mark.compiled
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path):
     trained(run(), 1).save(tmp_path)
     other = run(seed=5)
