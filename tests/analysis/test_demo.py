@@ -36,7 +36,7 @@ def small(folder, recipes):
 
 def _small(task, data, recipes):
     model = task.run["model"] | {"width": 16, "depth": 1, "heads": 2}
-    run = task.run | {"data": data, "model": model, "batch": 16}
+    run = task.run | {"data": data, "model": model, "batch": 8}
     return replace(task, run=run, grid=task.grid | {"recipe": [r for r in recipes if r in task.grid["recipe"]]})
 
 
@@ -84,7 +84,8 @@ def test_a_finished_study_is_not_run_again(extremes):
 
 
 @pytest.mark.slow
-def test_a_diverged_run_is_reported_and_the_rest_is_ranked(tmp_path):
+def test_a_diverged_run_is_reported_and_the_rest_is_ranked(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "QUICK_STEPS", 4)
     (task, _) = quickened(small(tmp_path, ["dense", "ste"])).task
     study = Study("?", (replace(task, grid=task.grid | {"optimizer.lr": [0.004, 1e30]}),))
     rows, store = drive.run_study(study, tmp_path, engines.local(1), "test")
@@ -100,6 +101,7 @@ def test_the_quick_demo_leaves_a_whole_report(tmp_path, capsys, monkeypatch):
     # The wheel's check runs `nmsim demo --quick` as it is; here its runs are fewer and smaller.
     study = small(tmp_path, ["dense", "sr_ste"])
     monkeypatch.setattr(demo, "shipped", lambda _: study)
+    monkeypatch.setattr(demo, "QUICK_STEPS", 4)
     assert cli.run(["demo", "--quick", "--workers", "1", "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert all(text in out for text in ("measured", "modelled", "sr_ste", "this-cpu", *DEVICES[:1]))
