@@ -234,7 +234,7 @@ def _compressed(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, reduced:
     nothing = np.zeros(outputs, w.dtype)
     bias = nothing if bias is None else _canonical(bias, w.dtype)
     out: np.ndarray = recycled((x.shape[0], outputs), w.dtype)
-    widest = layouts.widest_tile(w.pattern.density, even=even)
+    widest = layouts.widest_tile(w.pattern.density)
     tile = layouts.tile_for(x.shape[0], widest, w.dtype.itemsize)
     lists: layouts.EvenLists | layouts.UnevenLists
     if even:

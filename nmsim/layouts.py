@@ -21,7 +21,7 @@ from nmsim.kernels.threads import split
 # Bytes of a panel's reduction chunk: two thirds of the 2 MiB of scratch that a thread may use at the widest tile.
 PANEL_BYTES = 3 << 19
 WIDEST_TILE_BYTES = 512
-OUTPUT_BYTES = 1 << 17
+OUTPUT_BYTES = 1 << 18
 AVX2 = 32
 LOCK = threading.RLock()
 
@@ -86,24 +86,24 @@ def tile_for(tokens: int, widest: int, itemsize: int) -> Tile:
     """The tile for a number of tokens: at most `widest` vectors, and no wider than the tokens fill."""
     width = host.vector_bytes() // itemsize
     vectors = max(v for v in (1, 2, 4, 8) if v == 1 or (v <= widest and (v - 1) * width < tokens))
-    return Tile(host.accumulators() // vectors, vectors, width)
+    return Tile(max(host.least_lists(), host.accumulators() // vectors), vectors, width)
 
 
-def widest_tile(density: float, *, even: bool) -> int:
-    """Vectors of a full tile: fewer for short lists, which grow longer when a block has more rows."""
-    if host.vector_bytes() == AVX2:
-        return 8 if density > 0.2 else 4 if density > 0.1 else 2
-    return 4 if even or density > 0.1 else 2
+def widest_tile(density: float) -> int:
+    """Vectors of a full tile: fewer for short lists, which grow longer when a block has more rows.
+
+    docs/kernels.md has the measurements behind this table and the next two.
+    """
+    wide, narrow = (0.2, 0.1) if host.vector_bytes() == AVX2 else (0.3, 0.05)
+    return 8 if density > wide else 4 if density > narrow else 2
 
 
 def _cache_share(density: float) -> float:
     """Share of the first cache that a block of lists takes: the sparser, the more rows it takes to make lists long.
 
-    Rows beyond the cache come from the second one; docs/kernels.md has the measurements behind both tables.
+    Rows beyond the cache come from the second one.
     """
-    if host.vector_bytes() == AVX2:
-        return 0.75 if density > 0.1 else 1.5
-    return _dots_cache_share(density)
+    return 0.75 if density > 0.1 else 1.5 if host.vector_bytes() == AVX2 else 1.0
 
 
 def _dots_cache_share(density: float) -> float:
@@ -139,7 +139,7 @@ def dot_lists(c: NMMatrix, tile: Tile) -> DotLists:
     m, n = c.pattern.m, c.pattern.n
     rows = _block_rows(c, _dots_cache_share(c.pattern.density), tile, m)
     block = max(rows, tile.width * m // n // m * m)
-    blocks = _blocks(c, c.shape[c.axis], tile, block, OUTPUT_BYTES // 2)
+    blocks = _blocks(c, c.shape[c.axis], tile, block, OUTPUT_BYTES // 4)
     return DotLists(blocks, _panel_rows(c, blocks.depth), _cuts(c, blocks, block), c.values.shape[1] * n)
 
 

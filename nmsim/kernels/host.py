@@ -52,8 +52,13 @@ def vectors(width: int) -> Iterator[None]:
 
 
 def accumulators():
-    """Registers for sums: 16 of 32, or 8 where AVX2 has 16 in all."""
-    return 8 if vector_bytes() == 32 else 16
+    """Registers for the sums of a product: 12 of 32, or 8 where AVX2 has 16 in all."""
+    return 8 if vector_bytes() == 32 else 12
+
+
+def least_lists():
+    """Lists that run together at least, though their sums take more registers: two hide each other's starts."""
+    return 1 if vector_bytes() == 32 else 2
 
 
 def table_registers(itemsize):

@@ -3,6 +3,12 @@
 from nmsim.kernels import simd
 from nmsim.kernels.jit import njit
 
+# Squares of a row that are read one after the other: long enough for the processor to read ahead.
+RUN = 64
+
+# A result of this many bytes is out of the caches before anybody reads it, so its lines are not read to be written.
+STREAMED = 1 << 24
+
 
 def packing(width, tile):
     """The pair (pack, unpack) for panels of `tile` tokens, a multiple of the vector `width`."""
@@ -14,9 +20,10 @@ def packing(width, tile):
         squares_k = (k1 - k0) // width * width
         stride = x.shape[1]
         flat = x.ravel()
-        for k in range(0, squares_k, width):
+        for first in range(0, squares_k, RUN * width):
             for t in range(0, squares_t, width):
-                simd.transpose_in(panel, k * tile + t, tile, flat, (t0 + t) * stride + k0 + k, stride, width)
+                for k in range(first, min(first + RUN * width, squares_k), width):
+                    simd.transpose_in(panel, k * tile + t, tile, flat, (t0 + t) * stride + k0 + k, stride, width)
         for k in range(squares_k, k1 - k0):
             for t in range(squares_t):
                 panel[k * tile + t] = x[t0 + t, k0 + k]
@@ -28,16 +35,20 @@ def packing(width, tile):
                     panel[k * tile + t] = 0
 
     @njit
-    def unpack(out, panel, bias, t0, t1, k0, k1):
-        """out[t, k] = panel[k - k0, t - t0] + bias[k] for tokens t0:t1 and columns k0:k1."""
+    def unpack(out, panel, bias, t0, t1, k0, k1, last):
+        """out[t, k] = panel[k - k0, t - t0] + bias[k] for tokens t0:t1 and columns k0:k1; not read again if `last`."""
         squares_t = (t1 - t0) // width * width
         squares_k = (k1 - k0) // width * width
         stride = out.shape[1]
         flat = out.ravel()
+        aligned = stride % width == 0 and (simd.address(flat) // flat.itemsize + k0) % width == 0
         for t in range(0, squares_t, width):
             for k in range(0, squares_k, width):
                 to = (t0 + t) * stride + k0 + k
-                simd.transpose_out(flat, to, stride, panel, k * tile + t, tile, bias, k0 + k, width)
+                if last and aligned and flat.nbytes >= STREAMED:
+                    simd.transpose_out(flat, to, stride, panel, k * tile + t, tile, bias, k0 + k, 1, width)
+                else:
+                    simd.transpose_out(flat, to, stride, panel, k * tile + t, tile, bias, k0 + k, 0, width)
         for k in range(k1 - k0):
             for t in range(squares_t if k < squares_k else 0, t1 - t0):
                 out[t0 + t, k0 + k] = panel[k * tile + t] + bias[k0 + k]

@@ -73,7 +73,7 @@ def multiplier(add_block, vectors, width):
                         pack(acc, out, t0, t1, o0, o1)
                     for block in range(chunk_blocks):
                         add_block(acc, panel, lists, o0, o1, o0 // height, chunk, block)
-                    unpack(out, acc, shift, t0, t1, o0, o1)
+                    unpack(out, acc, shift, t0, t1, o0, o1, chunk == chunks - 1)
 
     return multiply
 
@@ -87,16 +87,12 @@ def dotter(vectors, width):
 
     @njit
     def add_line(out, first, last, a, row, b, index):
-        s = first
-        while s + width <= last:
-            simd.add_dots(out, s, a, row, b, index, s, width, vectors, width)
-            s += width
-        while s + few <= last:
-            simd.add_dots(out, s, a, row, b, index, s, few, vectors, width)
-            s += few
-        while s < last:
-            simd.add_dots(out, s, a, row, b, index, s, 1, vectors, width)
-            s += 1
+        most, some = (last - first) // width, (last - first) % width // few
+        simd.add_dots(out, first, a, row, b, index, first, most, width, vectors, width)
+        first += most * width
+        simd.add_dots(out, first, a, row, b, index, first, some, few, vectors, width)
+        first += some * few
+        simd.add_dots(out, first, a, row, b, index, first, last - first, 1, vectors, width)
 
     @njit
     def multiply(out, a, b, index, cuts, stride, blocks, panel, acc, lo, hi):

@@ -49,7 +49,12 @@ class _Code:
     def store(self, value, address, aligned):
         """One vector to `address`."""
         pointer = self.builder.bitcast(address, self.vector.as_pointer())
-        self.builder.store(value, pointer, align=self.bytes * (self.width if aligned else 1))
+        return self.builder.store(value, pointer, align=self.bytes * (self.width if aligned else 1))
+
+    def stream(self, value, address):
+        """One vector to the aligned `address`, past the caches: memory is not read first."""
+        hint = self.builder.module.add_metadata([INT32(1)])
+        self.store(value, address, aligned=True).set_metadata("nontemporal", hint)
 
     def splat(self, value):
         """A vector with `value` in every lane."""
@@ -108,12 +113,24 @@ class _Code:
         """An unsigned index as a 64-bit integer."""
         return self.builder.zext(value, INT64) if value.type.width < 64 else value
 
-    def places(self, address, count):
-        """The `count` 16-bit indices from `address` on, read at once, as 64-bit integers."""
-        whole = ir.IntType(16 * count)
-        read = self.builder.load(self.builder.bitcast(address, whole.as_pointer()), align=2)
-        parts = (self.builder.lshr(read, whole(16 * i)) for i in range(count))
-        return [self.wide(self.builder.trunc(part, INT16)) for part in parts]
+    def opaque(self, value):
+        """`value` as a register that the compiler can't see through: it would move the load to where it is used."""
+        vector = "w" if self.builder.module.triple.startswith("aarch64") else "v"
+        letter = vector if isinstance(value.type, ir.VectorType) else "r"
+        kind = ir.FunctionType(value.type, [value.type])
+        return self.builder.asm(kind, "", f"={letter},0", [value], side_effect=False)
+
+    def four_places(self, address):
+        """The four 16-bit indices from `address` on, as one integer."""
+        return self.opaque(self.builder.load(self.builder.bitcast(address, INT64.as_pointer()), align=2))
+
+    def four_weights(self, address):
+        """A splat of each of the four elements from `address` on, read at once."""
+        kind, quarter = ir.VectorType(self.scalar, 4), range(4)
+        read = self.builder.load(self.builder.bitcast(address, kind.as_pointer()), align=self.bytes)
+        repeated = self.shuffle(read, ir.Constant(kind, ir.Undefined), list(quarter) * (self.width // 4))
+        held = self.opaque(repeated)
+        return [self.shuffle(held, held, [lane // 4 * 4 + i for lane in range(self.width)]) for i in quarter]
 
     def transposed(self, vectors):
         """The square of lanes exchanged with vectors: swap halves of ever smaller squares (Eklundh 1972)."""
@@ -162,17 +179,12 @@ def _loop(builder, count, initial):
     return counter, list(phis), finish
 
 
-def _slots_together(code):
-    """Slots whose places are read as one integer: 4 with AVX2, where loads are the limit, then the rest one by one."""
-    return (4, 1) if code.bytes * code.width == 32 else (1,)
-
-
 @intrinsic(prefer_literal=True)
 def add_lists(typing, acc, targets, target, panel, values, index, first, stride, count, rows, vectors, width):
     """acc[targets[target + r]] += sum over s of values[first + r stride + s] * panel[index[first + r stride + s]].
 
-    For `rows` lists r of `count` slots each; a panel row is `vectors` vectors. One broadcast, `vectors` fused
-    multiply-adds with the panel as their memory operand; all rows * vectors sums stay in registers.
+    For `rows` lists r of `count` slots each; a panel row is `vectors` vectors. A slot is one splat of its weight and
+    `vectors` fused multiply-adds with the panel as their memory operand; all rows * vectors sums stay in registers.
     """
     signature = _signature(acc, targets, target, panel, values, index, first, stride, count, rows, vectors, width)
     r_range, v_range = range(rows.literal_value), range(vectors.literal_value)
@@ -192,28 +204,50 @@ def add_lists(typing, acc, targets, target, panel, values, index, first, stride,
             row = code.wide(builder.load(code.at(targets_at, target, INT64(r))))
             sums += [code.at(acc_at, builder.mul(row, tile), step) for step in steps]
 
-        def add(begin, turns, together, held):
-            turn, carried, finish = _loop(builder, turns, held)
-            slot = builder.add(begin, builder.mul(turn, INT64(together)))
-            for r in r_range:
-                for i, place in enumerate(code.places(code.at(places[r], slot), together)):
-                    weight = code.splat(builder.load(code.at(lists[r], slot, INT64(i))))
-                    row = builder.mul(place, tile)
-                    for v in v_range:
-                        x = code.load(code.at(panel_at, row, steps[v]), aligned=True)
-                        carried[r * len(v_range) + v] = code.fma(weight, x, carried[r * len(v_range) + v])
-            return finish(carried)
+        def multiply(held, r, weight, place):
+            row = builder.mul(place, tile)
+            for i, step in enumerate(steps, r * len(steps)):
+                held[i] = code.fma(weight, code.load(code.at(panel_at, row, step), aligned=True), held[i])
 
-        held, rest = [code.load(address, aligned=True) for address in sums], INT64(0)
-        for together in _slots_together(code):
-            turns = builder.sdiv(builder.sub(count, rest), INT64(together))
-            held = add(rest, turns, together, held)
-            rest = builder.add(rest, builder.mul(turns, INT64(together)))
-        for value, address in zip(held, sums, strict=True):
+        fours = builder.sdiv(count, INT64(4)) if lanes >= 4 else INT64(0)
+        done = builder.mul(fours, INT64(4))
+        held = [code.load(address, aligned=True) for address in sums]
+        if lanes >= 4:  # loads are what limits a product, two a cycle on x86: one for four places, one for four weights
+            slot, places_of, held, finish = _ahead(code, fours, places, 4, held)
+            for r in r_range:
+                for weight, place in zip(code.four_weights(code.at(lists[r], slot)), places_of[r], strict=True):
+                    multiply(held, r, weight, place)
+            held = finish(held)
+        turn, held, finish = _loop(builder, builder.sub(count, done), held)
+        slot = builder.add(done, turn)
+        for r in r_range:
+            weight = code.splat(builder.load(code.at(lists[r], slot)))
+            multiply(held, r, weight, code.wide(builder.load(code.at(places[r], slot))))
+        for value, address in zip(finish(held), sums, strict=True):
             code.store(value, address, aligned=True)
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+def _ahead(code, turns, lists, step, sums):
+    """Begin a loop over `step` slots a turn: (first slot, four places of each list, sums, finish(new) -> last sums).
+
+    The places are read a turn before their use, since the rows of the panel wait for them; the last turn reads its own
+    again, and a loop of no turns reads the stack.
+    """
+    builder = code.builder
+    spare = builder.bitcast(cgutils.alloca_once(builder, INT64), INT16.as_pointer())
+    some = builder.icmp_signed(">", turns, INT64(0))
+    ahead = [code.four_places(builder.select(some, four, spare)) for four in lists]
+    turn, carried, finish = _loop(builder, turns, sums + ahead)
+    sums, now = carried[: len(sums)], carried[len(sums) :]
+    slot = builder.mul(turn, INT64(step))
+    more = builder.icmp_signed("<", turn, builder.sub(turns, INT64(1)))
+    following = builder.select(more, builder.add(slot, INT64(step)), slot)
+    ahead = [code.four_places(code.at(four, following)) for four in lists]
+    places = [[builder.and_(builder.lshr(four, INT64(16 * i)), INT64(0xFFFF)) for i in range(4)] for four in now]
+    return slot, places, sums, lambda new: finish(new + ahead)[: len(new)]
 
 
 @intrinsic(prefer_literal=True)
@@ -235,10 +269,13 @@ def transpose_in(typing, panel, to, tile, x, start, stride, width):
 
 
 @intrinsic(prefer_literal=True)
-def transpose_out(typing, out, to, stride, panel, start, tile, bias, at, width):
-    """out[to + j stride + i] = panel[start + i tile + j] + bias[at + i] for a square of `width` by `width`."""
-    signature = _signature(out, to, stride, panel, start, tile, bias, at, width)
-    lanes = width.literal_value
+def transpose_out(typing, out, to, stride, panel, start, tile, bias, at, streamed, width):
+    """out[to + j stride + i] = panel[start + i tile + j] + bias[at + i] for a square of `width` by `width`.
+
+    With `streamed` 1 the lines of `out` are aligned vectors and go past the caches.
+    """
+    signature = _signature(out, to, stride, panel, start, tile, bias, at, streamed, width)
+    past_caches, lanes = streamed.literal_value, width.literal_value
 
     def codegen(context, builder, sig, args):
         code = _Code(context, builder, sig.args[0].dtype, lanes)
@@ -247,38 +284,58 @@ def transpose_out(typing, out, to, stride, panel, start, tile, bias, at, width):
         shift = code.load(code.at(bias_at, at), aligned=False)
         read = [code.load(code.at(panel_at, start, builder.mul(tile, INT64(i))), aligned=True) for i in range(lanes)]
         for j, vector in enumerate(code.transposed(read)):
-            address = code.at(out_at, to, builder.mul(stride, INT64(j)))
-            code.store(builder.fadd(vector, shift), address, aligned=False)
+            address, value = code.at(out_at, to, builder.mul(stride, INT64(j))), builder.fadd(vector, shift)
+            if past_caches:
+                code.stream(value, address)
+            else:
+                code.store(value, address, aligned=False)
         return context.get_dummy_value()
 
     return signature, codegen
 
 
 @intrinsic(prefer_literal=True)
-def add_dots(typing, out, to, a, row, b, index, first, slots, vectors, width):
-    """out[to + s] += a[row] . b[index[first + s]] for `slots` slots s; rows of both panels are `vectors` vectors."""
-    signature = _signature(out, to, a, row, b, index, first, slots, vectors, width)
-    s_range, v_range, lanes = range(slots.literal_value), range(vectors.literal_value), width.literal_value
+def add_dots(typing, out, to, a, row, b, index, first, turns, slots, vectors, width):
+    """out[to + s] += a[row] . b[index[first + s]] for turns * slots slots s; rows of both panels are `vectors` vectors.
+
+    `slots` at a time share the sums over lanes; their places are read a turn ahead, as in `add_lists`.
+    """
+    signature = _signature(out, to, a, row, b, index, first, turns, slots, vectors, width)
+    together, v_range, lanes = slots.literal_value, range(vectors.literal_value), width.literal_value
 
     def codegen(context, builder, sig, args):
         code = _Code(context, builder, sig.args[0].dtype, lanes)
         out_at, a_at, b_at, index_at = (code.data(sig.args[i], args[i]) for i in (0, 2, 4, 5))
-        to, row, first = args[1], args[3], args[6]
+        to, row, first, turns = args[1], args[3], args[6], args[7]
         tile = INT64(lanes * len(v_range))
         steps = [INT64(lanes * v) for v in v_range]
         left = [code.load(code.at(a_at, builder.mul(row, tile), step), aligned=True) for step in steps]
-        sums = []
-        for s in s_range:
-            place = builder.mul(code.wide(builder.load(code.at(index_at, first, INT64(s)))), tile)
+
+        def dot(place):
+            place = builder.mul(place, tile)
             right = [code.load(code.at(b_at, place, step), aligned=True) for step in steps]
             total = builder.fmul(left[0], right[0])
             for v in v_range[1:]:
                 total = code.fma(left[v], right[v], total)
-            sums.append(total)
-        totals = code.shuffle(_lane_sums(code, sums), ir.Constant(code.vector, ir.Undefined), list(s_range))
-        address = builder.bitcast(code.at(out_at, to), totals.type.as_pointer())
-        before = builder.load(address, align=code.bytes)
-        builder.store(builder.fadd(before, totals), address, align=code.bytes)
+            return total
+
+        def add(slot, sums):
+            totals = code.shuffle(_lane_sums(code, sums), ir.Constant(code.vector, ir.Undefined), list(range(together)))
+            address = builder.bitcast(code.at(out_at, to, slot), totals.type.as_pointer())
+            before = builder.load(address, align=code.bytes)
+            builder.store(builder.fadd(before, totals), address, align=code.bytes)
+
+        if together % 4:
+            turn, _, finish = _loop(builder, turns, [])
+            slot = builder.mul(turn, INT64(together))
+            ones = [code.at(index_at, first, slot, INT64(i)) for i in range(together)]
+            add(slot, [dot(code.wide(builder.load(one))) for one in ones])
+            finish([])
+        else:
+            fours = [code.at(index_at, first, INT64(4 * i)) for i in range(together // 4)]
+            slot, places, _, finish = _ahead(code, turns, fours, together, [])
+            add(slot, [dot(place) for four in places for place in four])
+            finish([])
         return context.get_dummy_value()
 
     return signature, codegen
@@ -288,12 +345,12 @@ def _lane_sums(code, vectors):
     """One vector whose lane i is the sum of the lanes of vectors[i]: halves are exchanged and added."""
     lanes, half = range(code.width), code.width // 2
     while half:
-        low = [lane if not lane & half else code.width + lane - half for lane in lanes]
-        high = [lane + half if not lane & half else code.width + lane for lane in lanes]
+        kept = [lane if not lane & half else code.width + lane for lane in lanes]
+        moved = [lane + half if not lane & half else code.width + lane - half for lane in lanes]
         middle = len(vectors) // 2
         folded = (vectors, vectors) if half >= len(vectors) else (vectors[:middle], vectors[middle:])
         pairs = zip(*folded, strict=True)
-        vectors = [code.builder.fadd(code.shuffle(a, b, low), code.shuffle(a, b, high)) for a, b in pairs]
+        vectors = [code.builder.fadd(code.shuffle(a, b, kept), code.shuffle(a, b, moved)) for a, b in pairs]
         half //= 2
     return vectors[0]
 

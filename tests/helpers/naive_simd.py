@@ -18,15 +18,15 @@ def transpose_in(panel, to, tile, x, start, stride, width):
             panel[to + i * tile + j] = x[start + j * stride + i]
 
 
-def transpose_out(out, to, stride, panel, start, tile, bias, at, width):
+def transpose_out(out, to, stride, panel, start, tile, bias, at, streamed, width):
     for i in range(width):
         for j in range(width):
             out[to + j * stride + i] = panel[start + i * tile + j] + bias[at + i]
 
 
-def add_dots(out, to, a, row, b, index, first, slots, vectors, width):
+def add_dots(out, to, a, row, b, index, first, turns, slots, vectors, width):
     tile = vectors * width
-    for s in range(slots):
+    for s in range(turns * slots):
         place = int(index[first + s]) * tile
         out[to + s] += a[row * tile : (row + 1) * tile] @ b[place : place + tile]
 

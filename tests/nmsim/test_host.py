@@ -50,7 +50,7 @@ def test_a_forced_width_ends_with_its_block_and_belongs_to_its_thread(monkeypatc
 def test_tables_of_a_permute_follow_the_vector(monkeypatch, bytes_, registers):
     monkeypatch.setattr(host, "vector_bytes", lambda: bytes_)
     assert {size: host.table_registers(size) for size in (4, 8)} == registers
-    assert host.accumulators() == (8 if bytes_ == 32 else 16)
+    assert host.accumulators() == (8 if bytes_ == 32 else 12)
 
 
 def test_the_first_cache_is_known_or_taken_as_the_common_one(monkeypatch):

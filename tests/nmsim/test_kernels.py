@@ -23,7 +23,7 @@ from hwmodel.pattern import Pattern
 from nmsim import layouts
 from nmsim.compressed import compress, decompress
 from nmsim.gemm import dgrad, fprop, wgrad
-from nmsim.kernels import host, jit, scratch, simd
+from nmsim.kernels import host, jit, panels, scratch, simd
 from nmsim.kernels.threads import threads
 from nmsim.masks import topk_mask
 from nmsim.testing import check_kernel, strategies
@@ -82,6 +82,13 @@ def test_a_reduction_longer_than_a_panel_is_summed_over_its_chunks():
     np.testing.assert_allclose(decompress(wgrad(dy, x, like=w)), np.where(w.mask, dy.T @ x, 0), atol=1e-9)
     x, dy, w = case(20, 8, 6400, Pattern(1, 4), np.float64)
     np.testing.assert_allclose(dgrad(dy, w), dy @ decompress(w), atol=1e-9)
+
+
+def test_a_result_larger_than_the_caches_is_stored_past_them():
+    x, _, w = case(1030, 8, 4096, Pattern(1, 8))
+    y = fprop(x, w, bias=np.ones(4096, np.float32))
+    assert y.nbytes >= panels.STREAMED
+    np.testing.assert_allclose(y, x @ decompress(w).T + 1, atol=1e-4)
 
 
 def products(count):

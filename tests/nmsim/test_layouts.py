@@ -139,6 +139,9 @@ def test_tiles_and_blocks_follow_the_width_of_a_vector(monkeypatch):
     found = {}
     for width in (64, 32):
         monkeypatch.setattr(host, "vector_bytes", lambda width=width: width)
-        densities = 0.5, 0.125, 0.0625
-        found[width] = [(layouts.widest_tile(d, even=True), layouts._cache_share(d)) for d in densities]
-    assert found == {64: [(4, 0.75), (4, 1.5), (4, 2.25)], 32: [(8, 0.75), (4, 0.75), (2, 1.5)]}
+        tiles = [layouts.tile_for(1000, layouts.widest_tile(d), 4)[:2] for d in (0.5, 0.125, 0.03)]
+        found[width] = [(*tile, layouts._cache_share(d)) for tile, d in zip(tiles, (0.5, 0.125, 0.03), strict=True)]
+    assert found == {
+        64: [(2, 8, 0.75), (3, 4, 0.75), (6, 2, 1.0)],
+        32: [(1, 8, 0.75), (2, 4, 0.75), (4, 2, 1.5)],
+    }
