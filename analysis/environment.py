@@ -32,10 +32,16 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str:
-    """The commit of the checkout that holds this package, "" outside one."""
+    """The commit of the checkout that holds this package, "-dirty" behind it where files differ, "" outside one."""
+    if not _git("ls-files", Path(__file__).name):  # the repository around may be another project's
+        return ""
+    return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(*words: str) -> str:
     try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607 - whichever git the user has
+        done = subprocess.run(  # noqa: S603 - fixed words
+            ["git", *words],  # noqa: S607 - whichever git the user has
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,

@@ -1,26 +1,20 @@
-"""What a study will cost, before anything starts: hours on this machine, FLOPs and disk, from its files alone."""
+"""What a study will cost, before any of its runs starts: hours and disk on this machine, and FLOPs."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from hwmodel.cost import price
-from hwmodel.device import Device
-from hwmodel.networks import parameters
-
+from .drive import compile_kernels
 from .page import Column
-from .pricing import Job
-from .probe import probe
+from .sample import STEPS, Sample, step_seconds, take
 from .study import Study, cells
 from .terminal import show_lines, show_table
 from .work import planned
-
-CHECKPOINT_COPIES = 3  # the weights and the two moments of AdamW
-VALUE_BYTES = 4
-SMALL_FILES_BYTES = 40_000  # configuration, environment, history and plan of one run
 
 COLUMNS = (
     Column("task", "task"),
@@ -29,6 +23,8 @@ COLUMNS = (
     Column("flops", "FLOPs", "{:.2e}", "modelled"),
     Column("disk_mb", "disk (MB)", "{:.0f}", "modelled"),
 )
+GROWS = ("steps", "seed", "sparsity", "evaluate_every", "checkpoint_every")
+"""Keys of a run whose effect on its cost is known without a sample of their own."""
 
 
 @dataclass(frozen=True)
@@ -40,32 +36,43 @@ class Estimate:
 
     @property
     def hours(self) -> float:
-        """Of wall-clock time."""
+        """Of wall-clock time, on a machine that does nothing else."""
         return float(self.table["core_h"].sum()) / self.workers
 
 
-def estimate(study: Study, device: Device, workers: int) -> Estimate:
-    """Price every run of `study` on one core like `device`; runs that differ in their seed alone are priced once."""
+def estimate(study: Study, workers: int) -> Estimate:
+    """Price every run of `study` by short runs of its model, and a few steps of each recipe, on this machine."""
+    grid = cells(study)
+    compile_kernels(grid)
+    samples: dict[str, Sample] = {}
+    step_s: dict[str, float] = {}
+    flops: dict[str, float] = {}
     rows = []
-    priced: dict[str, tuple[float, float, int]] = {}
-    for cell in cells(study):
-        kind = str(cell.run | {"seed": 0})
-        if kind not in priced:
-            priced[kind] = _one(planned(cell.run), device)
-        seconds, flops, disk = priced[kind]
-        row = {"task": cell.task, "runs": 1, "core_h": seconds / 3600, "flops": flops, "disk_mb": disk / 1e6}
-        rows.append(row)
+    for cell in grid:
+        run = cell.run
+        kind = str({key: value for key, value in run.items() if key not in GROWS})
+        method, seedless = f"{kind} {_recipes(run)}", str(run | {"seed": 0})
+        if kind not in samples:
+            samples[kind] = take(run)
+        if method not in step_s:
+            step_s[method] = step_seconds(run)
+        if seedless not in flops:
+            flops[seedless] = sum(gemm.flops for gemm in planned(run).training().gemms)
+        sample = samples[kind]
+        row = {"task": cell.task, "runs": 1, "core_h": sample.seconds(run, step_s[method]) / 3600}
+        rows.append(row | {"flops": flops[seedless], "disk_mb": sample.bytes(run) / 1e6})
     return Estimate(pd.DataFrame(rows).groupby("task", sort=False).sum().reset_index(), workers)
 
 
 def show_estimate(study: Study) -> None:
     """Print what the study would cost on all cores of this machine."""
-    found = estimate(study, probe(), len(os.sched_getaffinity(0)))
+    found = estimate(study, len(os.sched_getaffinity(0)))
     show_table(found.table, COLUMNS, study.question)
-    show_lines([f"About {found.hours:.2f} hours on {found.workers} cores; nothing was started."])
+    basis = f"from {STEPS} steps of each model and recipe, trained here just now"
+    hours = f"About {found.hours:.2f} hours on {found.workers} cores that do nothing else, {basis}."
+    show_lines([hours, "No run of the study was started."])
 
 
-def _one(job: Job, device: Device) -> tuple[float, float, int]:
-    """Seconds, FLOPs and bytes on disk of one run."""
-    cost = price(job.training(), device)
-    return cost.seconds, cost.flops, parameters(job.network) * VALUE_BYTES * CHECKPOINT_COPIES + SMALL_FILES_BYTES
+def _recipes(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Which recipe each part of the model follows."""
+    return [(entry["sites"], entry["recipe"]) for entry in run.get("sparsity", [])]

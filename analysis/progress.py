@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -41,12 +42,14 @@ def _advance(bar: Progress, title: str, total: int) -> Callable[[Outcome], None]
 
 
 def _lines(title: str, total: int) -> Callable[[Outcome], None]:
-    done = 0
+    done, start = 0, time.monotonic()
 
     def notify(outcome: Outcome) -> None:
         nonlocal done
         done += 1
-        sys.stderr.write(json.dumps({"task": title, "done": done, "total": total} | asdict(outcome)) + "\n")
+        left = (time.monotonic() - start) / done * (total - done)
+        line = {"task": title, "done": done, "total": total, "seconds_left": round(left)} | asdict(outcome)
+        sys.stderr.write(json.dumps(line) + "\n")
         sys.stderr.flush()
 
     return notify

@@ -143,3 +143,5 @@ def test_piped_progress_is_json_lines(store, capsys):
         sweep(toy, configs("work", 2), store, engines.local(1), notify)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["done"], line["total"], line["state"]) for line in lines] == [(1, 2, "done"), (2, 2, "done")]
+    assert lines[0]["seconds_left"] >= 0
+    assert lines[-1]["seconds_left"] == 0
