@@ -82,13 +82,14 @@ def _leader(task: Task, table: pd.DataFrame, pattern: str, compared: Sequence[Co
     name = condition(best["recipe"], pattern)
     cell = table[table["pattern"] == pattern].sort_values("mean", ascending=task.better == "lower")
     others = ["dense", *(condition(r, pattern) for r in cell["recipe"] if r != best["recipe"])]
-    calls = [f"{_call(task, compared, name, others[0])} dense"]
+    has_dense = any("dense" in (c.first, c.second) for c in compared)
+    calls = [f"{_call(task, compared, name, others[0])} dense"] if has_dense else []
     for call in ("better than", "not distinguished from"):
         names = [o.removesuffix(f" {pattern}") for o in others[1:] if _call(task, compared, name, o) == call]
         calls += [f"{call} {', '.join(names)}"] if names else []
     return (
         f"At {pattern}, {best['recipe']} has the best mean {task.quality}: "
-        f"{best['mean']:.2f} ± {best['error']:.2f}. It is {'; '.join(calls)}."
+        f"{best['mean']:.3f} ± {best['error']:.3f}. It is {'; '.join(calls)}."
     )
 
 

@@ -12,6 +12,7 @@ from hwmodel.toml import build
 from nmsim.run import Run
 
 from .findings import Finding, Findings
+from .inside import inside
 from .statistics import Estimate, estimate
 from .store import Store
 from .tradeoff import at_equal_cost, summarise
@@ -19,7 +20,6 @@ from .trends import falls, thirds
 
 LENGTHS = "language-lengths"
 BOUNDARIES = "-boundaries"
-STATISTICS = ("gradient_magnitude_variance", "second_moment_norm", "second_moment_spread", "mask_flip_rate")
 ACCOUNT_NAMES = {
     "train_flops": "the operands that ran",
     "train_flops_forward_sparse": "both backward products dense",
@@ -36,6 +36,16 @@ class Evidence:
     falls: pd.DataFrame
     gradients: pd.DataFrame
     equal_flops: pd.DataFrame
+
+    @property
+    def priced(self) -> pd.DataFrame:
+        """The mean quality of every recipe and length of the sweep of lengths, priced by each account."""
+        if self.equal_flops.empty:
+            return pd.DataFrame()
+        finding = self.tasks[LENGTHS]
+        table = finding.table[["recipe", "steps", "mean", "low", "high"]]
+        parts = [table.assign(account=text, flops=finding.table[account]) for account, text in ACCOUNT_NAMES.items()]
+        return pd.concat(parts, ignore_index=True)
 
     def gain(self, task: str, first: str, second: str, pattern: str) -> Estimate | None:
         """The mean improvement of recipe `first` over `second`, paired over the seeds that both ran, if two or more."""
@@ -103,10 +113,8 @@ def _gradients(finding: Finding, store: Store) -> pd.DataFrame:
 
 def _inside(store: Store, run: str) -> dict[str, float]:
     """The means over the FF sites of a run's statistics, by thirds of training."""
-    recorded = pd.read_csv(store.run(run).path / "statistics.csv")
-    recorded = recorded[recorded["site"].astype(str).str.contains(".mlp.", regex=False)]
-    wide = recorded.pivot_table(index="step", columns="statistic", values="value").reset_index()
-    return thirds(wide, [name for name in STATISTICS if name in wide])
+    recorded = inside(store, run)
+    return thirds(recorded, list(recorded.columns[1:]))
 
 
 def equal_flops(finding: Finding) -> pd.DataFrame:

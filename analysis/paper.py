@@ -10,12 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from . import markdown, published
+from . import markdown, plots, published
 from .answers import Answer
 from .claims import exact_claims
 from .errata import errata
-from .evidence import ACCOUNT_NAMES, STATISTICS, Evidence, gather_evidence
+from .evidence import ACCOUNT_NAMES, LENGTHS, Evidence, gather_evidence
 from .findings import Finding, Findings
+from .inside import STATISTICS
 from .page import Column
 from .report import answer_lines
 from .store import Store, write_safely
@@ -26,6 +27,33 @@ from .trends import THIRDS
 
 BESIDE = {"vision-grid": ("table2", "ViT-Base, ImageNet-1K, published, top-1 %")}
 """The published table that asks what a task asks; its figures belong to another model and data set."""
+FIGURES = "figures"
+EQUAL_FLOPS = f"{LENGTHS}-equal-flops"
+INSIDE = "## Inside the runs: gradients, second moments and masks"
+FALLS = "## Where quality falls when the pattern changes"
+EQUAL = "## Quality at equal training FLOPs"
+PICTURES = {
+    "## Registered hypotheses": {
+        "language-1000-quality": "Language, 1:16, 1,000 steps: every seed, mean and 95 % interval",
+        "language-4000-quality": "Language, 1:16, 4,000 steps: every seed, mean and 95 % interval",
+        "vision-1000-quality": "Fashion-MNIST, 1:32, 1,000 steps: every seed, mean and 95 % interval",
+    },
+    "## Quality by task": {
+        "vision-grid-train_flops": "Fashion-MNIST: accuracy against training FLOPs, with the Pareto front",
+        "language-grid-train_flops": "Language: loss against training FLOPs, with the Pareto front",
+    },
+    INSIDE: {
+        "language-4000-gradient_magnitude_variance": "Language, 4,000 steps: gradient variance over training",
+        "language-4000-second_moment_norm": "Language, 4,000 steps: norm of the second moment over training",
+        "language-4000-mask_flip_rate": "Language, 4,000 steps: mask flips over training",
+    },
+    FALLS: {
+        "vision-boundaries-curves-1-32": "Fashion-MNIST, SdGf-Stepwise to 1:32: accuracy over training",
+        "language-boundaries-curves-1-16": "Language, SdGf-Stepwise to 1:16: loss over training",
+    },
+    EQUAL: {EQUAL_FLOPS: "Language, 1:16: loss against training FLOPs under each account"},
+}
+"""Figures of the report below each heading, by the stem of their file, with what they show."""
 
 
 def write_paper(findings: Findings, store: Store, out: Path, *, commands: Sequence[str]) -> Path:
@@ -33,9 +61,32 @@ def write_paper(findings: Findings, store: Store, out: Path, *, commands: Sequen
     rows = pd.concat([f.rows for f in findings.tasks], ignore_index=True) if findings.tasks else pd.DataFrame()
     write_safely(out / "rows.csv", rows.to_csv(index=False).encode())
     write_safely(out / "errata.md", _errata().encode())
-    parts = _sections(findings, gather_evidence(findings, store), store, commands)
+    evidence = gather_evidence(findings, store)
+    if not evidence.priced.empty:
+        plots.save(_equal_flops(evidence), out / FIGURES, EQUAL_FLOPS, evidence.priced)
+    parts = _illustrated(_sections(findings, evidence, store, commands), out)
     write_safely(out / "paper.md", ("\n\n".join(parts) + "\n").encode())
     return out / "paper.md"
+
+
+def _equal_flops(evidence: Evidence) -> plots.Figure:
+    task = evidence.tasks[LENGTHS].task
+    rows = evidence.priced.assign(gflop=evidence.priced["flops"] / 1e9)
+    labels = {"axis_label": "training (GFLOP)", "quality_label": task.quality}
+    return plots.slices(rows, cost="gflop", by="account", **labels)
+
+
+def _illustrated(parts: Iterator[str], out: Path) -> Iterator[str]:
+    """The sections, each heading followed by those of its figures that `out` holds."""
+    for part in parts:
+        yield part
+        drawn = [
+            f"![{text}]({FIGURES}/{stem}.png)"
+            for stem, text in PICTURES.get(part, {}).items()
+            if (out / FIGURES / f"{stem}.png").exists()
+        ]
+        if drawn:
+            yield "\n\n".join(drawn)
 
 
 def _sections(findings: Findings, evidence: Evidence, store: Store, commands: Sequence[str]) -> Iterator[str]:
@@ -82,7 +133,7 @@ def _registered(answers: Sequence[Answer]) -> Iterator[str]:
         Column("low", "from", "{:+.4f}"),
         Column("high", "to", "{:+.4f}"),
         Column("margin", "margin", "{:g}"),
-        Column("p_holm", "p (Holm)", "{:.2g}"),
+        Column("p_holm", "p (Holm)", "{:.3g}"),
         Column("count", "seeds", "{:.0f}"),
         Column("detectable", "smallest detectable", "{:.4f}"),
         Column("why", "why not testable"),
@@ -125,19 +176,19 @@ def _columns(f: Finding) -> list[Column]:
 
 def _inside(evidence: Evidence) -> Iterator[str]:
     if not evidence.gradients.empty:
-        yield "## Inside the runs: gradients, second moments and masks"
+        yield INSIDE
         yield "Means over the FF layers, the seeds and the recorded steps of each third of training."
         keys = [Column(key, key) for key in ("task", "pattern", "recipe")]
         values = [Column(f"{s} {t}", f"{s}, {t} third", "{:.3g}", "measured") for s in STATISTICS for t in THIRDS]
         shown = [c for c in values if c.key in evidence.gradients]
         yield markdown.table(evidence.gradients, [*keys, *shown])
     if not evidence.falls.empty:
-        yield "## Where quality falls when the pattern changes"
+        yield FALLS
         keys = [Column(key, key) for key in ("task", "seed", "boundary", "reached")]
         numbers = [Column(key, key, "{:+.4f}") for key in ("before", "after", "fall")]
         yield markdown.table(evidence.falls, [*keys, *numbers])
     if not evidence.equal_flops.empty:
-        yield "## Quality at equal training FLOPs"
+        yield EQUAL
         yield (
             "Test loss (nats a byte), interpolated between the lengths that ran, where each account prices a run: "
             + "; ".join(f"{name}: {text}" for name, text in ACCOUNT_NAMES.items())

@@ -20,7 +20,10 @@ from .figures import figures
 from .findings import Finding, Findings
 from .page import Column, Section
 from .store import Store, write_safely
+from .tradeoff import budgets
 from .transferred import TARGETS
+
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def write(findings: Findings, out: Path, *, commands: Sequence[str]) -> Path:
@@ -80,11 +83,12 @@ def _task_sections(f: Finding, store: Store, folder: Path) -> list[Section]:
     body = page.table(f.table, _columns(f), f"{title}. {note}")
     drawn = [page.figure(plots.save(d.figure, folder, d.stem, d.rows), d.caption) for d in figures(f, store)]
     sections = [Section(title, body + "".join(drawn))]
+    sections.append(Section(f"What a budget buys: {title}", _budgets(f)))
     if f.task.ranked:
         sections.append(Section(f"Which recipes differ: {title}", _compared(f)))
     sections.append(Section(f"On devices: {title}", _on_devices(f)))
     if not f.transferred.empty:
-        sections.append(Section("The same recipes at full size: modelled, transferred", _transferred(f)))
+        sections.append(Section(f"At full size (modelled, transferred): {title}", _transferred(f)))
     return [*sections, Section(f"Layers: {title}", _layers(f))]
 
 
@@ -100,6 +104,30 @@ def _columns(f: Finding) -> list[Column]:
         Column("stored_bytes", "stored kB", "{:,.1f}", "modelled", 1e-3),
         Column("cpu_s", "CPU time of training (s)", "{:.2f}", "measured"),
     ]
+
+
+def _budgets(f: Finding) -> str:
+    """The best condition within each share of the dearest one's cost, for three costs."""
+    points = f.table.assign(condition=f.names(f.table))
+    costs = {
+        "train_flops": "training FLOPs",
+        "inference_flops": "FLOPs of one inference",
+        "stored_bytes": "bytes stored",
+    }
+    parts = [
+        budgets(points, cost=cost, value="mean", better=f.task.better, shares=SHARES).assign(cost=name)
+        for cost, name in costs.items()
+    ]
+    shown = [
+        Column("cost", "cost"),
+        Column("share_percent", "budget (% of the dearest)", "{:.0f}"),
+        Column("budget", "budget", "{:.3g}", "modelled"),
+        Column("condition", "buys"),
+        Column("mean", f.task.quality, "{:.3f}", "measured"),
+        Column("error", "± standard error", "{:.3f}", "measured"),
+    ]
+    text = "The condition with the best mean among those that cost no more; means that seeds can't tell apart included."
+    return page.table(pd.concat(parts, ignore_index=True), shown, text)
 
 
 def _on_devices(f: Finding) -> str:
@@ -168,7 +196,7 @@ def _compared(f: Finding) -> str:
             Column("difference", f"difference ({unit})", "{:+.3f}", "measured"),
             Column("low", "interval from", "{:+.3f}", "measured"),
             Column("high", "to", "{:+.3f}", "measured"),
-            Column("p_holm", "p (Holm)", "{:.2g}"),
+            Column("p_holm", "p (Holm)", "{:.3g}"),
             Column("count", "seeds", "{:d}"),
             Column("detectable", f"smallest detectable ({unit})", "{:.3f}"),
             Column("call", "call"),
@@ -195,7 +223,7 @@ def _claims(answers: Sequence[Answer]) -> list[Section]:
         Column("low", "interval from", "{:+.4f}", "measured"),
         Column("high", "to", "{:+.4f}", "measured"),
         Column("margin", "margin", "{:g}"),
-        Column("p_holm", "p (Holm)", "{:.2g}"),
+        Column("p_holm", "p (Holm)", "{:.3g}"),
         Column("count", "seeds", "{:.0f}"),
         Column("detectable", "smallest detectable", "{:.4f}"),
         Column("why", "why not testable"),

@@ -123,7 +123,7 @@ def _confirmation_table(confirmation: Confirmation) -> str:
         Column("difference", f"difference ({confirmation.task.unit})", "{:+.4f}", "measured"),
         Column("low", "from", "{:+.4f}"),
         Column("high", "to", "{:+.4f}"),
-        Column("p_holm", "p (Holm)", "{:.2g}"),
+        Column("p_holm", "p (Holm)", "{:.3g}"),
         Column("count", "seeds", "{:d}"),
     ]
     return markdown.table(rows, columns)

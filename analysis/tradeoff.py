@@ -42,6 +42,18 @@ def affordable(rows: pd.DataFrame, *, cost: str, value: str, better: Better, bud
     return ordered.iloc[0]
 
 
+def budgets(rows: pd.DataFrame, *, cost: str, value: str, better: Better, shares: Sequence[float]) -> pd.DataFrame:
+    """What each share of the dearest row's cost buys: the best row that is no dearer; no row where nothing is."""
+    dearest = float(rows[cost].max())
+    paid = [(share, share * dearest) for share in shares if share * dearest >= rows[cost].min()]
+    bought = [
+        affordable(rows, cost=cost, value=value, better=better, budget=budget).to_dict()
+        | {"share_percent": 100 * share, "budget": budget}
+        for share, budget in paid
+    ]
+    return pd.DataFrame(bought)
+
+
 def at_equal_cost(curves: pd.DataFrame, *, by: str, cost: str, value: str, points: Sequence[float]) -> pd.DataFrame:
     """Quality of every curve at the same `points` of cost, by linear interpolation; NaN outside a curve's range."""
     rows = []

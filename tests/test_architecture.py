@@ -52,7 +52,7 @@ MAY_IMPORT = {
         "numba", "llvmlite", "ml_dtypes", "sacrebleu", "torch", "onnx", "distributed", "dask", "submitit", "optuna",
     },
     "nmsim_analysis.plots_kernels": {"nmsim_analysis", "pandas", "matplotlib"},
-    "nmsim_analysis.plots": {"hwmodel", "nmsim", "nmsim_analysis", "pandas", "scipy", "matplotlib"},
+    "nmsim_analysis.plots": {"hwmodel", "nmsim", "nmsim_analysis", "pandas", "scipy", "matplotlib", "PIL"},
 }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def paper(
     """Run a tier of the study of the paper's claims and answer them one by one; resumes where it stopped.
 
     Args:
-        tier: look (ten minutes), hour, or full (days: see --dry-run); a tier takes over the runs of a smaller one.
+        tier: look (minutes), hour, or full (days: see --dry-run); a tier takes over the runs of a smaller one.
         out: Folder of the runs and of the reports paper.md, errata.md, rows.csv and report.html.
         workers: Worker processes; as many as there are cores when 0.
         dry_run: Say what the tier costs in hours, FLOPs and bytes on disk, and stop.

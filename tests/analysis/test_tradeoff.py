@@ -32,6 +32,13 @@ def test_a_budget_buys_the_best_it_can_and_too_small_a_one_is_refused():
         tradeoff.affordable(rows, cost="cost", value="loss", better="lower", budget=0.5)
 
 
+def test_shares_of_the_dearest_cost_buy_the_best_within_them():
+    rows = pd.DataFrame({"name": ["a", "b", "c"], "cost": [4.0, 8.0, 10.0], "loss": [3.0, 2.0, 2.5]})
+    bought = tradeoff.budgets(rows, cost="cost", value="loss", better="lower", shares=(0.2, 0.5, 1.0))
+    assert list(bought["name"]) == ["a", "b"]
+    assert list(bought["share_percent"]) == [50, 100]
+
+
 def test_quality_at_equal_cost_interpolates_and_does_not_extrapolate():
     curves = pd.DataFrame({"name": list("aabb"), "cost": [0.0, 2.0, 1.0, 3.0], "loss": [4.0, 2.0, 1.0, 0.0]})
     at = tradeoff.at_equal_cost(curves, by="name", cost="cost", value="loss", points=[1.0, 3.0])
