@@ -87,9 +87,10 @@ def _leader(task: Task, table: pd.DataFrame, pattern: str, compared: Sequence[Co
     for call in ("better than", "not distinguished from"):
         names = [o.removesuffix(f" {pattern}") for o in others[1:] if _call(task, compared, name, o) == call]
         calls += [f"{call} {', '.join(names)}"] if names else []
+    digits = 2 if task.unit == "%" else 3
     return (
         f"At {pattern}, {best['recipe']} has the best mean {task.quality}: "
-        f"{best['mean']:.3f} ± {best['error']:.3f}. It is {'; '.join(calls)}."
+        f"{best['mean']:.{digits}f} ± {best['error']:.{digits}f}. It is {'; '.join(calls)}."
     )
 
 
