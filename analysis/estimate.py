@@ -9,12 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from .drive import compile_kernels
 from .page import Column
 from .sample import STEPS, Sample, step_seconds, take
 from .study import Study, cells
 from .terminal import show_lines, show_table
-from .work import planned
+from .work import load_kernels, planned
 
 COLUMNS = (
     Column("task", "task"),
@@ -43,7 +42,8 @@ class Estimate:
 def estimate(study: Study, workers: int) -> Estimate:
     """Price every run of `study` by short runs of its model, and a few steps of each recipe, on this machine."""
     grid = cells(study)
-    compile_kernels(grid)
+    for cell in grid:
+        load_kernels(cell.run)
     samples: dict[str, Sample] = {}
     step_s: dict[str, float] = {}
     flops: dict[str, float] = {}
