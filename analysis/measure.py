@@ -1,7 +1,8 @@
 """Timings of dense and 2:4 products on a CUDA GPU, in the schema of the measured tables.
 
-Each timing is the median of repeats between CUDA events after a warm-up, over rotating buffers that together are larger
-than the last cache, so that no operand is found there from the call before.
+Each timing is the median of repeats after a warm-up; a repeat is several calls between two CUDA events, so that the
+events and the start of the first call count little. Calls rotate over buffers that together are larger than the last
+cache, so that no operand is found there from the call before. Clocks fall under load: they are read while products run.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ SPARSE_ROW = {
     "density": 0.5,
     "sparse_operand": "a (m x k)",
 }
-WARM_UPS, REPEATS, BUFFER_LIMIT = 5, 20, 64
+WARM_UPS, REPEATS, CALLS, BUFFER_LIMIT = 5, 10, 10, 64
+
+LOAD_CALLS = 50  # products in the queue at a time while the clock is read: some ms
 
 Call = Callable[[int], object]
 """One product on the buffers of that number."""
@@ -60,9 +63,12 @@ class Shape:
     d_in: int
 
 
+LOAD = Shape(4096, 4096, 4096)
+
+
 @runtime_checkable
 class Backend(Protocol):
-    """What runs and times products. `header` describes driver, library and clock."""
+    """What runs and times products. `header` describes driver and library."""
 
     device: str
     cache_bytes: int
@@ -74,8 +80,11 @@ class Backend(Protocol):
     def sparse(self, shape: Shape, dtype: str, buffers: int) -> Call:
         """The same product with a 2:4 weight."""
 
-    def seconds(self, call: Call, index: int) -> float:
-        """Device time of one call."""
+    def seconds(self, call: Call, indices: Sequence[int]) -> float:
+        """Device time of one call, the mean of calls on the buffers of those numbers one after another."""
+
+    def clock(self) -> str:
+        """The clock of the cores while products run."""
 
 
 def grid() -> list[Shape]:
@@ -90,6 +99,7 @@ def measure(out: Path, backend: Backend, shapes: Sequence[Shape] | None = None, 
     """
     rows: list[dict[str, Any]] = []
     left_out: Counter[str] = Counter()
+    before = backend.clock()
     for dtype, shape in product(dtypes, shapes or grid()):
         for kernel, prepare in (DENSE_ROW, backend.dense), (SPARSE_ROW, backend.sparse):
             try:
@@ -97,7 +107,8 @@ def measure(out: Path, backend: Backend, shapes: Sequence[Shape] | None = None, 
             except UserError as error:
                 left_out[str(error)] += 1
     reasons = "; ".join(f"{count} of {reason}" for reason, count in left_out.items())
-    _write(out, backend.header | {"left out": reasons or "nothing"}, rows)
+    clock = {"clock under load": f"{before} before, {backend.clock()} after"}
+    _write(out, backend.header | clock | {"left out": reasons or "nothing"}, rows)
     return len(rows)
 
 
@@ -126,9 +137,10 @@ def _buffers(cache_bytes: int, shape: Shape, dtype: str) -> int:
 
 
 def _median_us(backend: Backend, call: Call, buffers: int) -> float:
-    for i in range(WARM_UPS):
-        backend.seconds(call, i % buffers)
-    return round(1e6 * statistics.median(backend.seconds(call, i % buffers) for i in range(REPEATS)), 3)
+    taken = [range(first, first + CALLS) for first in range(0, REPEATS * CALLS, CALLS)]
+    backend.seconds(call, [i % buffers for i in range(WARM_UPS)])
+    times = [backend.seconds(call, [i % buffers for i in calls]) for calls in taken]
+    return round(1e6 * statistics.median(times), 3)
 
 
 def _write(out: Path, header: dict[str, str], rows: list[dict[str, Any]]) -> None:
@@ -155,7 +167,7 @@ class TorchBackend:
         self.cache_bytes = int(properties.L2_cache_size)
         self.header = {
             "device": properties.name,
-            "driver": _driver(),
+            "driver and highest clock": _driver(),
             "library": f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}",
             "cuSPARSELt": str(torch.backends.cusparselt.version()),
         }
@@ -163,58 +175,94 @@ class TorchBackend:
 
     def dense(self, shape: Shape, dtype: str, buffers: int) -> Call:
         """The product by cuBLAS (`_int_mm` for int8, `_scaled_mm` for fp8)."""
-        torch, pairs = self._torch, [self._pair(shape, dtype) for _ in range(buffers)]
-        if dtype == "int8":
-            return self._checked(lambda i: torch._int_mm(pairs[i][0], pairs[i][1].t()), dtype)  # noqa: SLF001 (PyTorch has no public name)
-        if dtype == "fp8":
-            one = torch.ones((), device="cuda")
-            scaled = {"scale_a": one, "scale_b": one, "out_dtype": torch.bfloat16}
-            return self._checked(lambda i: torch._scaled_mm(pairs[i][0], pairs[i][1].t(), **scaled), dtype)  # noqa: SLF001 (PyTorch has no public name)
-        return self._checked(lambda i: torch.mm(pairs[i][0], pairs[i][1].t()), dtype)
+        torch = self._torch
+
+        def build() -> Call:
+            pairs = self._pairs(shape, dtype, buffers)
+            if dtype == "int8":
+                return lambda i: torch._int_mm(pairs[i][0], pairs[i][1].t())  # noqa: SLF001 (PyTorch has no public name)
+            if dtype == "fp8":
+                one = torch.ones((), device="cuda")
+                scaled = {"scale_a": one, "scale_b": one, "out_dtype": torch.bfloat16}
+                return lambda i: torch._scaled_mm(pairs[i][0], pairs[i][1].t(), **scaled)  # noqa: SLF001 (PyTorch has no public name)
+            return lambda i: torch.mm(pairs[i][0], pairs[i][1].t())
+
+        return self._tried(build, dtype)
 
     def sparse(self, shape: Shape, dtype: str, buffers: int) -> Call:
         """The same with the weight pruned to 2:4 and compressed by cuSPARSELt."""
-        torch, pairs = self._torch, [self._pair(shape, dtype) for _ in range(buffers)]
-        try:
-            packed = [torch._cslt_compress(self._pruned(w)) for w, _ in pairs]  # noqa: SLF001 (PyTorch has no public name)
-        except RuntimeError as error:
-            raise UserError(f"{dtype}: cuSPARSELt: {error}") from None
-        return self._checked(lambda i: torch._cslt_sparse_mm(packed[i], pairs[i][1].t()), dtype)  # noqa: SLF001 (PyTorch has no public name)
+        torch = self._torch
 
-    def seconds(self, call: Call, index: int) -> float:
-        """Time between two events around the call."""
+        def build() -> Call:
+            pairs = self._pairs(shape, dtype, buffers)
+            packed = [(torch._cslt_compress(self._pruned(w)), x) for w, x in pairs]  # noqa: SLF001 (PyTorch has no public name)
+            return lambda i: torch._cslt_sparse_mm(packed[i][0], packed[i][1].t())  # noqa: SLF001 (PyTorch has no public name)
+
+        return self._tried(build, f"{dtype} 2:4")
+
+    def seconds(self, call: Call, indices: Sequence[int]) -> float:
+        """Time between two events around the calls, over their number."""
         start, end = (self._torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
-        call(index)
+        for index in indices:
+            call(index)
         end.record()
         end.synchronize()
-        return float(start.elapsed_time(end)) * 1e-3
+        return float(start.elapsed_time(end)) * 1e-3 / len(indices)
 
-    def _pair(self, shape: Shape, dtype: str) -> tuple[Any, Any]:
-        sizes = ((shape.d_out, shape.d_in), (shape.tokens, shape.d_in))
-        w, x = (self._torch.randint(-4, 5, size, device="cuda").to(self._types[dtype]) for size in sizes)
-        return w, x
+    def clock(self) -> str:
+        """What nvidia-smi prints of the cores' clock while products keep the device busy."""
+        import subprocess  # noqa: PLC0415 (only where a GPU is timed)
+
+        call = self.dense(LOAD, "fp16", 1)
+        self.seconds(call, [0] * LOAD_CALLS)  # the clock settles
+        try:
+            asked = subprocess.Popen(_asked("clocks.sm"), stdout=subprocess.PIPE, text=True)  # noqa: S603 (fixed words)
+        except OSError:
+            return "unknown"
+        with asked:
+            while asked.poll() is None:
+                self.seconds(call, [0] * LOAD_CALLS)
+            return asked.stdout.read().strip() if asked.stdout and not asked.returncode else "unknown"
+
+    def _pairs(self, shape: Shape, dtype: str, buffers: int) -> list[tuple[Any, Any]]:
+        """Weights and inputs of small whole numbers, drawn in a byte each before they take their type."""
+        torch, sizes = self._torch, ((shape.d_out, shape.d_in), (shape.tokens, shape.d_in))
+        drawn = (
+            [torch.randint(-4, 5, size, device="cuda", dtype=torch.int8) for size in sizes] for _ in range(buffers)
+        )
+        return [(w.to(self._types[dtype]), x.to(self._types[dtype])) for w, x in drawn]
 
     def _pruned(self, w: Any) -> Any:
         """The first two of every four weights kept."""
         kept = self._torch.tensor([1, 1, 0, 0], device="cuda", dtype=self._torch.float32)
         return (w.float() * kept.repeat(w.shape[1] // 4)).to(w.dtype)
 
-    def _checked(self, call: Call, dtype: str) -> Call:
+    def _tried(self, build: Callable[[], Call], what: str) -> Call:
+        """The call, made once. Raises `UserError` where the device, its memory or the library can't."""
+        torch = self._torch
         try:
+            call = build()
             call(0)
-            self._torch.cuda.synchronize()
+            torch.cuda.synchronize()
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            raise UserError(f"{what}: out of memory") from None
         except RuntimeError as error:
-            raise UserError(f"{dtype}: {error}") from None
+            raise UserError(f"{what}: {error}") from None
         return call
 
 
 def _driver() -> str:
-    """Driver and clock as nvidia-smi prints them; "unknown" where it is missing."""
+    """Driver and highest clock as nvidia-smi prints them; "unknown" where it is missing."""
     import subprocess  # noqa: PLC0415 (only where a GPU is timed)
 
-    query = ["nvidia-smi", "--query-gpu=driver_version,clocks.sm,clocks.max.sm", "--format=csv,noheader", "-i", "0"]
     try:
-        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 (fixed words)
+        made = subprocess.run(_asked("driver_version,clocks.max.sm"), capture_output=True, text=True, check=True)  # noqa: S603 (fixed words)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return made.stdout.strip()
+
+
+def _asked(of: str) -> list[str]:
+    return ["nvidia-smi", f"--query-gpu={of}", "--format=csv,noheader", "-i", "0"]
