@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from hwmodel.device import DTYPE_BITS, Device
@@ -23,7 +23,9 @@ class Cost:
     seconds, joules: modelled. bytes: moved between main memory and the chip. flops: executed (a product that can't use
     its sparsity executes the dense ones). bound: "launch", "compute" or "memory", the largest part of the time.
     library, dtype: the kernels and types used. launch_s, compute_s, memory_s, tail_s: parts of the time; compute and
-    memory overlap, and the tail is the share of compute in which cores wait for the last wave.
+    memory overlap, and the tail is the share of compute in which cores wait for the last wave. waves: rounds of tiles,
+    one a core. memory_levels_s: seconds that each level of memory is busy; they overlap too. joules_of: the energy by
+    operation and level.
     """
 
     seconds: float = 0.0
@@ -37,6 +39,9 @@ class Cost:
     compute_s: float = 0.0
     memory_s: float = 0.0
     tail_s: float = 0.0
+    waves: float = 0.0
+    memory_levels_s: dict[str, float] = field(default_factory=dict)
+    joules_of: dict[str, float] = field(default_factory=dict)
 
     def __add__(self, other: Cost) -> Cost:
         launch, compute = self.launch_s + other.launch_s, self.compute_s + other.compute_s
@@ -53,6 +58,9 @@ class Cost:
             compute,
             memory,
             self.tail_s + other.tail_s,
+            self.waves + other.waves,
+            _summed(self.memory_levels_s, other.memory_levels_s),
+            _summed(self.joules_of, other.joules_of),
         )
 
     def __mul__(self, times: int) -> Cost:
@@ -68,6 +76,9 @@ class Cost:
             self.compute_s * times,
             self.memory_s * times,
             self.tail_s * times,
+            self.waves * times,
+            {level: seconds * times for level, seconds in self.memory_levels_s.items()},
+            {level: joules * times for level, joules in self.joules_of.items()},
         )
 
     @property
@@ -179,7 +190,7 @@ def bound_of(launch_s: float, compute_s: float, memory_s: float) -> str:
 
 
 def _cost(made: Estimate) -> Cost:
-    launch, compute, memory, tail = (float(part) for part in made.time)
+    launch, compute, memory, tail, waves = (float(part) for part in made.time)
     return Cost(
         float(made.time.total),
         float(made.joules),
@@ -192,7 +203,15 @@ def _cost(made: Estimate) -> Cost:
         compute,
         memory,
         tail,
+        waves,
+        {level: float(seconds) for level, seconds in made.memory_s.items()},
+        {level: float(joules) for level, joules in made.joules_of.items()},
     )
+
+
+def _summed(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of both sides, those of the same name added."""
+    return {name: a.get(name, 0.0) + b.get(name, 0.0) for name in {**a, **b}}
 
 
 def _joined(a: str, b: str) -> str:

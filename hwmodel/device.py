@@ -18,13 +18,14 @@ from hwmodel.toml import build, read_toml
 from hwmodel.units import split_unit, to_si, units_like
 
 T = TypeVar("T")
-Certainty = Literal["published", "recalled", "approximate", "assumed", "measured"]
+Certainty = Literal["published", "recalled", "approximate", "assumed", "measured", "fitted"]
 CERTAINTIES = {
     "published": "read in the named public source",
     "recalled": "the vendor's datasheet figure, not read again for this file",
     "approximate": "sources differ or round; good to a few percent",
     "assumed": "a choice of this project, with its reason as the source",
     "measured": "timed on the machine itself",
+    "fitted": "chosen to meet measured kernels; one more of the numbers of every library that is fitted on the device",
 }
 
 
@@ -141,7 +142,8 @@ class Device:
 
     `axes` are the grouped axes that sparse execution exploits: "reduction" (groups along the sum), "output" (groups
     along the other axis of a weight), "result" (only kept positions of a result are computed). `libraries` are the
-    kernels that a processor can choose from.
+    kernels that a processor can choose from. `like` are the devices whose fits stand in for a library that was not
+    timed here, nearest first; they are named, not computed, so that the choice does not turn with a number above.
     """
 
     name: str
@@ -153,8 +155,14 @@ class Device:
     power_w: float
     axes: tuple[Along, ...] = ()
     libraries: tuple[str, ...] = ()
+    like: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     sources: dict[str, Source] = field(default_factory=dict)
+
+    @property
+    def fitted(self) -> tuple[str, ...]:
+        """The keys of numbers that were chosen to meet measured kernels."""
+        return tuple(key for key, source in self.sources.items() if source.certainty == "fitted")
 
     def peak(self, dtype: str) -> Peak:
         """The peak of a type. Raises `UserError` with the device's types for another."""
@@ -220,6 +228,9 @@ def _check(device: Device, path: Path) -> None:
     for name in device.libraries:
         if name not in LIBRARIES:
             raise UserError(f"{path}: libraries: {unknown('library', name, LIBRARIES)}")
+    for name in device.like:
+        if not files("hwmodel").joinpath("devices").joinpath(f"{name}.toml").is_file():
+            raise UserError(f"{path}: like: {unknown('device', name, _shipped())}")
     kinds = {LIBRARIES[name].kind for name in device.libraries}
     if isinstance(device.engine, Processor) and "dense" not in kinds:
         dense = ", ".join(name for name, library in LIBRARIES.items() if library.kind == "dense")

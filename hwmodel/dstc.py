@@ -50,7 +50,7 @@ def run_dual(m: int, k: int, n: int, weight_density: float, activation_density: 
         + (bits[0] * METADATA_READ_PJ + bits[1] * METADATA_WRITE_PJ) / 64,
         "memory": (weights + inputs + m * n) * MEMORY_PJ_PER_WORD,
     }
-    return Run(cycles, macs, a, b, weights + inputs + m * n, {level: pj * 1e-12 for level, pj in levels.items()})
+    return Run(cycles, 0, macs, a, b, weights + inputs + m * n, {level: pj * 1e-12 for level, pj in levels.items()})
 
 
 def _steps(density: float, lanes: int) -> float:

@@ -17,15 +17,27 @@ SRAM_PJ_PER_BYTE_45NM = 2.5
 """A 32 KB buffer at 45 nm: 20 pJ for 64 bits (Horowitz, ISSCC 2014)."""
 
 
-def processor_joules(seconds: Any, peak_seconds: Any, moved_bytes: Any, power_w: Any, j_per_byte: Any) -> Any:
+def processor_joules(
+    seconds: Any, peak_seconds: Any, moved_bytes: Any, power_w: Any, j_per_byte: Any
+) -> dict[str, Any]:
     """Energy of one kernel on a board that draws `power_w` at full use and `peak_seconds` of work at its peak rate.
 
-    power (rest_share seconds + compute_share peak_seconds) + bytes e_byte.
+    rest: power rest_share seconds; compute: power compute_share peak_seconds; memory: bytes e_byte.
     """
-    return power_w * (REST_SHARE * seconds + COMPUTE_SHARE * peak_seconds) + moved_bytes * j_per_byte
+    return {
+        "rest": power_w * (REST_SHARE * seconds),
+        "compute": power_w * (COMPUTE_SHARE * peak_seconds),
+        "memory": moved_bytes * j_per_byte,
+    }
 
 
-def accelerator_joules(executed_macs: Any, moved_bytes: Any, buffer_bytes: Any, dtype: str, j_per_byte: Any) -> Any:
+def accelerator_joules(
+    executed_macs: Any, moved_bytes: Any, buffer_bytes: Any, dtype: str, j_per_byte: Any
+) -> dict[str, Any]:
     """Energy of multiply-adds, buffer traffic and main memory of a 45 nm accelerator."""
     mac = MAC_PJ_45NM.get(dtype, MAC_PJ_45NM["fp16"]) * 1e-12
-    return executed_macs * mac + buffer_bytes * (SRAM_PJ_PER_BYTE_45NM * 1e-12) + moved_bytes * j_per_byte
+    return {
+        "mac": executed_macs * mac,
+        "buffer": buffer_bytes * (SRAM_PJ_PER_BYTE_45NM * 1e-12),
+        "memory": moved_bytes * j_per_byte,
+    }

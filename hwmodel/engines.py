@@ -22,7 +22,7 @@ from hwmodel.pattern import Pattern, Unstructured
 from hwmodel.processor import Constants, Machine, Seconds, Work, pass_seconds, product_seconds
 from hwmodel.stc import MACS_PER_CYCLE, run
 from hwmodel.systolic import systolic_cycles
-from hwmodel.transfer import constants_of, dense_name
+from hwmodel.transfer import constants_of, dense_name, launched_by
 from hwmodel.workload import Elementwise
 
 STC_PATTERNS = (Pattern(2, 4), Pattern(2, 6), Pattern(2, 8))
@@ -61,14 +61,23 @@ class Routine(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimate:
-    """The price of one operation, with the parts of its time; FLOPs are those executed."""
+    """The price of one operation, with the parts of its time; FLOPs are those executed.
+
+    `joules_of` are joules by operation and level, `memory_s` the seconds of each level of memory.
+    """
 
     time: Seconds
-    joules: Any
+    memory_s: dict[str, Any]
+    joules_of: dict[str, Any]
     bytes: Any
     flops: Any
     library: str
     dtype: str
+
+    @property
+    def joules(self) -> Any:
+        """Energy of all operations and levels."""
+        return sum(self.joules_of.values())
 
 
 @singledispatch
@@ -110,17 +119,17 @@ def _(engine: Processor, device: Device, product: Product, routine: Routine) -> 
     machine = Machine(engine.cores_count, peak, device.memory.bandwidth_bytes_per_s, device.memory.cache_bytes)
     lines, inner, others, repeat, moved, _, choice, _ = product
     work = Work(lines, inner, others, repeat, choice.density, moved, float(library.reuse))
-    constants = _constants(engine, device, routine)
-    time = product_seconds(work, library.tiles_of(routine.dtype), machine, constants, loads_ahead=library.loads_ahead)
+    constants = _constants(device, routine)
+    time = product_seconds(work, library.kernel_of(routine.dtype), machine, constants)
     flops = 2 * product.macs
     joules = processor_joules(time.total, flops / peak, moved, device.power_w, device.memory.energy_j_per_byte)
-    return Estimate(time, joules, moved, flops, library.name, routine.dtype)
+    return Estimate(time, {"main": time.memory}, joules, moved, flops, library.name, routine.dtype)
 
 
-def _constants(engine: Processor, device: Device, routine: Routine) -> Constants:
+def _constants(device: Device, routine: Routine) -> Constants:
     """The constants behind a price: fitted, but for the launch, which is the device's; harnesses differ in theirs."""
-    known = constants_of(routine.library, device, routine.dtype, (*routine.fits, *shipped_fits())).constants
-    return known._replace(launch_s=engine.launch_s)
+    known = constants_of(routine.library, device, routine.dtype, (*routine.fits, *shipped_fits()))
+    return launched_by(device, known.constants)
 
 
 @estimate.register
@@ -149,17 +158,14 @@ def _(engine: MatrixEngine, device: Device, product: Product, routine: Routine) 
 
 @estimate.register
 def _(engine: TensorCore, device: Device, product: Product, routine: Routine) -> Estimate:
-    runs = [
-        run(engine.design, int(lines), int(inner), int(others), product.choice.density)
-        for lines, inner, others in np.broadcast(product.lines, product.inner, product.others)
-    ]
-    shape = np.shape(product.lines)
-    totals = np.array([(made.cycles, made.joules, made.macs) for made in runs])
-    cycles, joules, macs = (product.repeat * np.reshape(column, shape) for column in totals.T)
-    compute = cycles / engine.clock_hz
-    tail = compute - np.minimum(compute, macs / MACS_PER_CYCLE / engine.clock_hz)
-    time = Seconds(0.0, compute, product.bytes / device.memory.bandwidth_bytes_per_s, tail)
-    return Estimate(time, joules, product.bytes, 2 * macs, device.name, routine.dtype)
+    shape = (product.lines, product.inner, product.others)
+    made, repeat = run(engine.design, *shape, product.choice.density), product.repeat
+    compute, buffer = (repeat * cycles / engine.clock_hz for cycles in (made.mac_cycles, made.buffer_cycles))
+    levels = {"buffer": buffer, "main": product.bytes / device.memory.bandwidth_bytes_per_s}
+    tail = compute - np.minimum(compute, repeat * made.macs / MACS_PER_CYCLE / engine.clock_hz)
+    time = Seconds(0.0, compute, np.maximum(levels["buffer"], levels["main"]), tail)
+    joules = {level: repeat * joules for level, joules in made.level_j.items()}
+    return Estimate(time, levels, joules, product.bytes, 2 * repeat * made.macs, device.name, routine.dtype)
 
 
 def _accelerated(device: Device, compute: Any, product: Product, buffered: Any, dtype: str) -> Estimate:
@@ -167,20 +173,20 @@ def _accelerated(device: Device, compute: Any, product: Product, buffered: Any, 
     ideal = 2 * product.macs / device.peak(dtype).dense_flops_per_s
     time = Seconds(0.0, compute, memory, compute - np.minimum(compute, ideal))
     joules = accelerator_joules(product.macs, product.bytes, buffered, dtype, device.memory.energy_j_per_byte)
-    return Estimate(time, joules, product.bytes, 2 * product.macs, device.name, dtype)
+    return Estimate(time, {"main": memory}, joules, product.bytes, 2 * product.macs, device.name, dtype)
 
 
 def price_pass(device: Device, op: Elementwise, fits: Sequence[Fit] = ()) -> Estimate:
     """The price of one pass: launch and bytes on a processor, bytes elsewhere; nothing where it is fused."""
     flops = op.elements * op.flops_per_element
     if op.kind in FUSED:
-        return Estimate(Seconds(0.0, 0.0, 0.0, 0.0), 0.0, 0.0, flops, "", "")
+        return Estimate(Seconds(0.0, 0.0, 0.0, 0.0), {}, {}, 0.0, flops, "", "")
     rate, moved = device.memory.bandwidth_bytes_per_s, op.bytes_moved
     if isinstance(device.engine, Processor):
         library = pass_library(LIBRARIES[dense_name(device)].platform, op.kind)
         timed = "fp16" if "fp16" in device.peaks else "fp32"
-        time = pass_seconds(moved, rate, _constants(device.engine, device, Routine(library, timed, fits)))
+        time = pass_seconds(moved, rate, _constants(device, Routine(library, timed, fits)))
     else:
         time = Seconds(0.0, 0.0, moved / rate, 0.0)
     joules = processor_joules(time.total, 0.0, moved, device.power_w, device.memory.energy_j_per_byte)
-    return Estimate(time, joules, moved, flops, "", "")
+    return Estimate(time, {"main": time.memory}, joules, moved, flops, "", "")

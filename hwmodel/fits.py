@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hwmodel.device import Device, load_device
 from hwmodel.errors import UserError, unknown
-from hwmodel.libraries import library_named
+from hwmodel.libraries import LIBRARIES, library_named
 from hwmodel.processor import BOUNDS
 from hwmodel.toml import build, read_toml
 
@@ -28,6 +28,11 @@ class Fit:
     median_percent: float
     p90_percent: float
     source: str
+
+    @property
+    def numbers(self) -> int:
+        """Numbers chosen to meet the rows: constants, tiles, and those of the device's file that were fitted too."""
+        return LIBRARIES[self.library].numbers(self.dtype) + len(load_device(self.device).fitted)
 
 
 def read_fits(path: Path, own: Sequence[Device] = ()) -> list[Fit]:
@@ -66,8 +71,9 @@ def _check(fit: Fit, own: Sequence[Device]) -> None:
 
 @cache
 def shipped_fits() -> tuple[Fit, ...]:
-    """The fits that come with the package."""
-    return tuple(read_fits(Path(str(files("hwmodel").joinpath("data").joinpath("fits.toml")))))
+    """The fits that come with the package: of this project's own host, and of published tables."""
+    data = files("hwmodel").joinpath("data")
+    return tuple(fit for name in ("host_fits.toml", "fits.toml") for fit in read_fits(Path(str(data.joinpath(name)))))
 
 
 def write_fits(fits: Iterable[Fit], path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from hwmodel.errors import unknown
 from hwmodel.execution import Kind
+from hwmodel.processor import Kernel
 
 KINDS = {
     "dense": "every product, dense",
@@ -29,6 +30,7 @@ class Library:
 
     `free` names the constants that are fitted; the others keep their `fixed` value. Tiles and free constants together
     are the numbers of the library on a device and type: at most six. `power_of_two` kernels pad n to a power of two.
+    Those that `adapts` says so of fit a tile to a thin result and share a long reduction among idle cores.
     """
 
     name: str
@@ -40,21 +42,22 @@ class Library:
     vector_tiles: tuple[tuple[int, int], ...] = ()
     reuse: int = 1
     power_of_two: bool = False
+    adapts: bool = False
     aliases: tuple[str, ...] = ()
+
+    def kernel_of(self, dtype: str) -> Kernel:
+        """How its kernels for a type work."""
+        tiles = self.vector_tiles if self.vector_tiles and dtype == "fp32" else self.tiles
+        return Kernel(tiles, self.loads_ahead, self.adapts)
 
     @property
     def loads_ahead(self) -> bool:
         """Whether its kernels fetch the next operands while they compute."""
         return self.kind in LOADS_AHEAD
 
-    def tiles_of(self, dtype: str) -> tuple[tuple[int, int], ...]:
-        """The tiles that its kernels for a type choose from."""
-        return self.vector_tiles if self.vector_tiles and dtype == "fp32" else self.tiles
-
-    @property
-    def numbers(self) -> int:
+    def numbers(self, dtype: str) -> int:
         """Numbers that describe it on one device and type: fitted constants and tiles."""
-        return len(self.free) + len(self.tiles) + len(self.vector_tiles)
+        return len(self.free) + len(self.kernel_of(dtype).tiles)
 
 
 _DENSE = ("host_s", "launch_s", "mac_cost", "bandwidth_share")
@@ -62,11 +65,20 @@ _SMALL_TILE = ((32, 64),)
 LIBRARIES = {
     library.name: library
     for library in (
-        Library("cuBLAS", "cuda", "dense", ((64, 128),), _DENSE, vector_tiles=_SMALL_TILE, aliases=("cuBLASLt",)),
-        Library("rocBLAS", "rocm", "dense", _SMALL_TILE, _DENSE),
-        Library("hipBLASLt", "rocm", "dense", _SMALL_TILE, _DENSE),
+        Library(
+            "cuBLAS",
+            "cuda",
+            "dense",
+            ((64, 128),),
+            _DENSE,
+            vector_tiles=_SMALL_TILE,
+            adapts=True,
+            aliases=("cuBLASLt",),
+        ),
+        Library("rocBLAS", "rocm", "dense", _SMALL_TILE, _DENSE, adapts=True),
+        Library("hipBLASLt", "rocm", "dense", _SMALL_TILE, _DENSE, adapts=True),
         Library("cuSPARSELt", "cuda", "hardware", ((256, 128),), ("host_s", "launch_s", "mac_cost", "bandwidth_share")),
-        Library("hipSPARSELt", "rocm", "hardware", _SMALL_TILE, _DENSE),
+        Library("hipSPARSELt", "rocm", "hardware", _SMALL_TILE, _DENSE, adapts=True),
         Library(
             "Spatha",
             "cuda",
@@ -105,7 +117,7 @@ LIBRARIES = {
             {"window_bytes": 1e12},
             reuse=8,
         ),
-        Library("NumPy", "host", "dense", ((16, 16),), _DENSE),
+        Library("NumPy", "host", "dense", ((16, 16),), _DENSE, adapts=True),
         Library("nmsim", "host", "groups", ((16, 16),), ("launch_s", "mac_cost", "step_cost", "bandwidth_share")),
         Library("nmsim passes", "host", "pass", (), ("launch_s", "bandwidth_share")),
         Library("PyTorch softmax", "cuda", "pass", (), ("host_s", "launch_s", "bandwidth_share")),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -69,7 +69,8 @@ def inference(
     if phase == "prefill":
         return _forward(config, Call(batch, tokens, tokens, context), plan, bits)
     steps = (Call(batch, 1, config.tokens, context + i, encode=False) for i in range(tokens))
-    return _merged(op for call in steps for op in _forward(config, call, plan, bits))
+    taken = Counter(node for call in steps for node in nodes(config, call))
+    return Workload(tuple(op for node, times in taken.items() for op in _repeated(node.fprop(plan, bits), times)))
 
 
 def train_step(config: NetworkConfig, batch: int, plan: Plan = ALL_DENSE, *, tokens: int, bits: int = 32) -> Workload:
@@ -132,13 +133,9 @@ def _forward(config: NetworkConfig, call: Call, plan: Plan, bits: int) -> Worklo
     return Workload(tuple(op for node in nodes(config, call) for op in node.fprop(plan, bits)))
 
 
-def _merged(ops: Iterable[Op]) -> Workload:
-    """Equal operations as one that runs many times, in the order in which they first appear."""
-    counted: dict[Op, int] = {}
-    for op in ops:
-        once = replace(op, times=1)
-        counted[once] = counted.get(once, 0) + op.times
-    return Workload(tuple(replace(op, times=times) for op, times in counted.items()))
+def _repeated(ops: tuple[Op, ...], times: int) -> tuple[Op, ...]:
+    """Operations of a part that runs a number of times."""
+    return ops if times == 1 else (Workload(ops) * times).ops
 
 
 def _sparsify(parts: tuple[Node, ...], plan: Plan, bits: int) -> tuple[Op, ...]:

@@ -2,6 +2,8 @@
 
 t       = launch + max(compute, bytes / (bandwidth_share bandwidth))
 compute = waves 2 tile_rows tile_cols inner step / (peak / cores),  waves = ceil(tiles / cores), the best tile of a list
+          Kernels that adapt turn the tile either way, cut it to a thin result, and let cores that would idle share the
+          reduction of a tile, in parts of no fewer than `SHORTEST_PART` positions (split-K).
 step    = (executed^4 + step_cost^4)^(1/4), nearly the larger, where the kernel loads ahead while it computes;
           executed + step_cost where not
 executed = density (mac_cost + gather_cost miss / reuse),  miss = max(0, 1 - cache / (inner window_bytes))
@@ -22,12 +24,16 @@ import numpy as np
 
 
 class Seconds(NamedTuple):
-    """Parts of one kernel's time. `compute` holds `tail`, the part in which cores wait for the last wave."""
+    """Parts of one kernel's time. `compute` holds `tail`, the part in which cores wait for the last wave.
+
+    `waves` are the rounds of tiles, one a core, that a processor goes through.
+    """
 
     launch: Any
     compute: Any
     memory: Any
     tail: Any
+    waves: Any = 0.0
 
     @property
     def total(self) -> Any:
@@ -95,20 +101,50 @@ def _fourth(value: Any) -> Any:
     return square * square
 
 
-def product_seconds(
-    work: Work, tiles: Sequence[tuple[int, int]], machine: Machine, constants: Constants, *, loads_ahead: bool
-) -> Seconds:
+SHORTEST_PART = 256  # positions of a reduction that fill a kernel's pipeline; fewer are not worth a core
+
+
+class Kernel(NamedTuple):
+    """How a library's kernels work: see the head of this file."""
+
+    tiles: Sequence[tuple[int, int]]
+    loads_ahead: bool
+    adapts: bool
+
+
+def product_seconds(work: Work, kernel: Kernel, machine: Machine, constants: Constants) -> Seconds:
     """Time of the products with the best tile; a tile of 0 rows has as many as share a gathered row."""
-    step = 2.0 * work.inner * step_time(work, machine.cache_bytes, constants, loads_ahead=loads_ahead)
-    compute: Any = np.inf
-    for rows, tile_cols in tiles:
-        tile_rows = rows or work.reuse
-        count = np.ceil(work.rows / tile_rows) * np.ceil(work.cols / tile_cols) * work.repeat
-        waves = np.ceil(count / machine.cores)
-        compute = np.minimum(compute, waves * (tile_rows * tile_cols * machine.cores) * step / machine.flops_per_s)
-    ideal = work.rows * work.cols * work.repeat * step / machine.flops_per_s
+    step = step_time(work, machine.cache_bytes, constants, loads_ahead=kernel.loads_ahead)
+    rate = machine.flops_per_s / 2.0
+    positions: Any = np.inf
+    waves: Any = 0.0
+    for tile_rows, tile_cols in _turned(kernel):
+        taken, rounds = _positions(work, tile_rows or work.reuse, tile_cols, kernel, machine)
+        waves = np.where(taken < positions, rounds, waves)
+        positions = np.minimum(positions, taken)
+    compute = positions * step / rate
+    ideal = work.rows * work.cols * work.repeat * work.inner * step / rate
     memory = work.bytes / (constants.bandwidth_share * machine.bytes_per_s)
-    return Seconds(constants.launch_s, compute, memory, compute - np.minimum(compute, ideal))
+    return Seconds(constants.launch_s, compute, memory, compute - np.minimum(compute, ideal), waves)
+
+
+def _turned(kernel: Kernel) -> Sequence[tuple[int, int]]:
+    """The tiles, also with their sides exchanged where kernels adapt: the transposed product is the same one."""
+    if not kernel.adapts:
+        return kernel.tiles
+    return tuple(dict.fromkeys(side for tile in kernel.tiles for side in (tile, tile[::-1])))
+
+
+def _positions(work: Work, tile_rows: Any, tile_cols: Any, kernel: Kernel, machine: Machine) -> tuple[Any, Any]:
+    """Positions that all cores together go through, idle ones included, until the last tile is done; and the waves."""
+    count = np.ceil(work.rows / tile_rows) * np.ceil(work.cols / tile_cols) * work.repeat
+    depth = work.inner
+    if kernel.adapts:
+        tile_rows, tile_cols = np.minimum(tile_rows, work.rows), np.minimum(tile_cols, work.cols)
+        shared = np.maximum(1.0, np.floor(machine.cores / count))
+        depth = np.maximum(work.inner / shared, np.minimum(work.inner, SHORTEST_PART))
+    waves = np.ceil(count / machine.cores)
+    return waves * (tile_rows * tile_cols * machine.cores) * depth, waves
 
 
 def pass_seconds(moved_bytes: Any, bytes_per_s: Any, constants: Constants) -> Seconds:

@@ -16,9 +16,12 @@ The energy of each access is that of the artefact's table (45 nm), given here on
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from hwmodel.errors import unknown
 
@@ -79,86 +82,133 @@ DESIGNS = {
 class _Rows(NamedTuple):
     """Rows of the shared buffer read and written."""
 
-    read: float
-    written: float
+    read: Any
+    written: Any
 
 
 @dataclass(frozen=True)
 class Run:
-    """One product on one design: cycles, words read of each operand and energy by level."""
+    """Products on one design: cycles, words read of each operand and energy by level; numbers or arrays of them.
 
-    cycles: int
-    macs: float
-    buffer_a_words: float
-    buffer_b_words: float
-    memory_words: float
-    level_j: dict[str, float]
+    `mac_cycles` and `buffer_cycles` are those that the multiply-adds and the words of the shared buffer take.
+    """
+
+    mac_cycles: Any
+    buffer_cycles: Any
+    macs: Any
+    buffer_a_words: Any
+    buffer_b_words: Any
+    memory_words: Any
+    level_j: dict[str, Any]
 
     @property
-    def joules(self) -> float:
+    def cycles(self) -> Any:
+        """Cycles of the slower of both."""
+        return np.maximum(self.mac_cycles, self.buffer_cycles)
+
+    @property
+    def joules(self) -> Any:
         """Energy of all levels."""
         return sum(self.level_j.values())
 
 
-def run(design: str, m: int, k: int, n: int, weight_density: float, activation_density: float = 1.0) -> Run:  # noqa: PLR0917 (the columns of the reference table)
-    """The product [m, k] @ [k, n] on a design, weights at a density that one of its steps holds, else dense.
+def run(design: str, m: Any, k: Any, n: Any, weight_density: float, activation_density: float = 1.0) -> Run:  # noqa: PLR0917 (the columns of the reference table)
+    """The product [m, k] @ [k, n] on a design, weights at the sparsest of its steps that holds their density.
 
-    `activation_density` matters only where the activations are compressed.
+    A step pads k to its multiple; where that is slower than all multiply-adds, the weights run dense.
+    `activation_density` matters only where the activations are compressed. Sizes are numbers or arrays alike.
     """
     if design not in DESIGNS:
         raise unknown("design", design, DESIGNS)
     core = DESIGNS[design]
-    step = core.runs(weight_density)
-    multiple, bits = core.steps.get(step, (1, 0))
-    return _blocked(core, (m, -(-k // multiple) * multiple, n), float(step), bits, activation_density)
+    sizes = np.broadcast_arrays(*(np.asarray(size, dtype=float) for size in (m, k, n)))
+    flat, shape = [size.ravel() for size in sizes], sizes[0].shape
+    blocks, cycles = _stepped(core, flat, core.runs(weight_density), activation_density)
+    dense, cycles_dense = _stepped(core, flat, Fraction(1), activation_density)
+    best = (np.where(cycles <= cycles_dense, *pair).reshape(shape) for pair in zip(blocks, dense, strict=True))
+    return _count(core, _Blocks(*best), activation_density)
 
 
-def _blocked(core: Design, shape: tuple[int, int, int], density: float, bits: int, activation_density: float) -> Run:
-    """The product in halves along m, then along k, until the weights of a block and a column tile fit the buffer.
+class _Blocks(NamedTuple):
+    """Equal blocks [m, k] of weights, `count` of them, that meet all n columns, at a density with its metadata bits."""
 
-    Weights that leave room for a narrow column tile alone are halved once more where that takes fewer cycles.
+    m: Any
+    k: Any
+    n: Any
+    count: Any
+    density: Any
+    bits: Any
+
+
+def _stepped(core: Design, sizes: Sequence[Any], step: Fraction, activation_density: float) -> tuple[_Blocks, Any]:
+    """Blocks and cycles of the products with weights at a step, k padded to its multiple.
+
+    A product is halved along m, then along k, until the weights of a block and a column tile fit the buffer, and once
+    more where they leave room for a narrow column tile alone and that takes fewer cycles.
     """
-    m, k, n = shape
-    half = (-(-m // 2), k, n) if m > ROW_TILE else (m, -(-k // 2), n)
-    if m * k * density + k * MINIMUM_TILE > core.buffer_bytes and k > COLUMN_TILE:
-        return _twice(_blocked(core, half, density, bits, activation_density))
-    whole = _count(core, shape, density, bits, activation_density)
-    if _column_tile(core, m * k * density, k) >= min(n, COLUMN_TILE):
-        return whole
-    return min(whole, _twice(_blocked(core, half, density, bits, activation_density)), key=lambda made: made.cycles)
+    multiple, bits = core.steps.get(step, (1, 0))
+    m, k, n = sizes[0], np.ceil(sizes[1] / multiple) * multiple, sizes[2]
+    best = _Blocks(m.copy(), k.copy(), n, np.ones_like(m), float(step), bits)
+    fewest = np.full_like(m, np.inf)
+    here, left = best, np.arange(len(m))
+    while len(left):
+        weights = here.m * here.k * here.density
+        too_large = (weights + here.k * MINIMUM_TILE > core.buffer_bytes) & (here.k > COLUMN_TILE)
+        needed = _words(core, here, activation_density)
+        cycles = np.where(too_large, np.inf, np.maximum(needed.mac_cycles, needed.buffer_cycles))
+        better = cycles < fewest[left]
+        for kept, new in zip((best.m, best.k, best.count, fewest), (here.m, here.k, here.count, cycles), strict=True):
+            kept[left[better]] = new[better]
+        again = too_large | (_column_tile(core, weights, here.k) < np.minimum(here.n, COLUMN_TILE))
+        left, (m, k, n, count) = left[again], (sizes[again] for sizes in here[:4])
+        tall = m > ROW_TILE
+        m, k = np.where(tall, np.ceil(m / 2), m), np.where(tall, k, np.ceil(k / 2))
+        here = here._replace(m=m, k=k, n=n, count=2 * count)
+    return best, fewest
 
 
-def _twice(made: Run) -> Run:
-    levels = {level: 2 * joules for level, joules in made.level_j.items()}
-    words = (2 * made.buffer_a_words, 2 * made.buffer_b_words, 2 * made.memory_words)
-    return Run(2 * made.cycles, 2 * made.macs, *words, levels)
+class _Words(NamedTuple):
+    """Words that one block reads from the shared buffer, and the cycles that all of them take."""
+
+    a: Any
+    b: Any
+    mac_cycles: Any
+    buffer_cycles: Any
 
 
-def _count(core: Design, shape: tuple[int, int, int], density: float, bits: int, activation_density: float) -> Run:
-    m, k, n = shape
-    weights, inputs = m * k * density, k * n
-    tile = _column_tile(core, weights, k)
-    a, b = weights * max(1, n / tile), inputs * max(1, m / ROW_TILE)
+def _words(core: Design, blocks: _Blocks, activation_density: float) -> _Words:
+    m, k, n, count, density, bits = blocks
+    weights = m * k * density
+    a = weights * np.maximum(1.0, n / _column_tile(core, weights, k))
+    b = k * n * np.maximum(1.0, m / ROW_TILE)
     b_density, b_bits = (activation_density, 1) if core.compresses_b else (1.0, 0)
-    macs = m * k * n * density
-    words = a + a * bits / 8 + b * b_density + b * b_bits / 8
-    cycles = math.ceil(max(macs / MACS_PER_CYCLE, words / BUFFER_WORDS_PER_CYCLE) - 1e-6)
+    words = a * (1 + bits / 8) + b * (b_density + b_bits / 8)
+    rates = (weights * n / MACS_PER_CYCLE, words / BUFFER_WORDS_PER_CYCLE)
+    return _Words(a, b, *(np.ceil(cycles - 1e-6) * count for cycles in rates))
+
+
+def _count(core: Design, blocks: _Blocks, activation_density: float) -> Run:
+    """Words and energy at every level of all blocks together."""
+    m, k, n, count, density, bits = blocks
+    a, b, mac_cycles, buffer_cycles = _words(core, blocks, activation_density)
+    weights, inputs, macs = m * k * density, k * n, m * k * n * density
+    b_density, b_bits = (activation_density, 1) if core.compresses_b else (1.0, 0)
     memory = weights + inputs * b_density + m * n
     metadata = _Rows((a * bits + b * b_bits) / 64, (weights * bits + inputs * b_bits) / 64)
     rows = _Rows((a + b * b_density) / ROW_BYTES, (weights + inputs * b_density) / ROW_BYTES)
     levels = _energy(core, (macs, a, bits, m * n), rows, metadata) | {"memory": memory * MEMORY_PJ_PER_WORD}
-    return Run(cycles, macs, a, b * b_density, memory, {level: pj * 1e-12 for level, pj in levels.items()})
+    joules = {level: count * pj * 1e-12 for level, pj in levels.items()}
+    read = (count * a, count * b * b_density)
+    return Run(mac_cycles, buffer_cycles, count * macs, *read, count * memory, joules)
 
 
-def _column_tile(core: Design, weights: float, k: int) -> int:
-    """The widest column tile of B, halved from 128, that fits into the buffer beside the weights."""
-    tile = COLUMN_TILE
-    while tile > 1 and weights + k * tile > core.buffer_bytes:
-        tile //= 2
-    return tile
+def _column_tile(core: Design, weights: Any, k: Any) -> Any:
+    """The widest column tile of B, halved from 128, that fits into the buffer beside the weights; at least 1."""
+    room = np.floor(np.maximum(1.0, (core.buffer_bytes - weights) / k))
+    return np.minimum(COLUMN_TILE, np.ldexp(0.5, np.frexp(np.minimum(room, COLUMN_TILE))[1]))
 
 
-def _energy(core: Design, work: tuple[float, float, int, float], rows: _Rows, metadata: _Rows) -> dict[str, float]:
+def _energy(core: Design, work: tuple[Any, Any, Any, Any], rows: _Rows, metadata: _Rows) -> dict[str, Any]:
     """Energy by level in pJ of (multiply-adds, words of A, metadata bits, results) and rows of the shared buffer."""
     macs, a, bits, results = work
     accumulations = macs / MACS_PER_ACCUMULATION

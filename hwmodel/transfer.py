@@ -1,14 +1,14 @@
-"""Constants of a library on a device: its own fit, or the fit of the nearest device carried over.
+"""Constants of a library on a device: its own fit, or the fit of another device carried over.
 
-A library that was never timed on a device takes its constants from the nearest device on which it was, by peak rate and
-bandwidth. Costs are carried over in proportion to the dense kernels' cost on both devices, or, for kernels on plain
-lanes that wait for loads, in proportion to the lanes of a core. The launch, the host's time and the bandwidth share are
-those of this device's own dense kernels.
+A library that was never timed on a device takes its constants from the first device that its file names as `like` it
+and on which the library was timed; a fit of the same type goes before one of the same units (matrix units or plain
+lanes) and that before any other. Costs are carried over in proportion to the dense kernels' cost on both devices, or,
+for kernels on plain lanes that wait for loads, in proportion to the lanes of a core. The launch, the host's time and
+the bandwidth share are those of this device's own dense kernels.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,6 +30,8 @@ ASSUMED = {
 UNUSED = {"host_s": 0.0, "launch_s": 0.0, "mac_cost": 1.0, "step_cost": 0.0, "gather_cost": 0.0, "window_bytes": 1.0}
 """What a constant is for a library that doesn't have it."""
 SHARED = ("host_s", "launch_s", "bandwidth_share")
+PLAIN_LANES = ("fp32", "fp64")
+"""Types that run on plain lanes; all others run on matrix units."""
 CARRIED = ("mac_cost", "step_cost", "gather_cost")
 
 
@@ -47,7 +49,7 @@ def constants_of(library: Library, device: Device, dtype: str, fits: Sequence[Fi
     shared = {} if dense is None else {name: dense.constants[name] for name in SHARED if name in dense.constants}
     if own is not None:
         return Known(_filled(library, shared | own.constants), "fitted")
-    donor = _nearest(library, device, dtype, fits)
+    donor = _donor(library, device, dtype, fits)
     if donor is None:
         return Known(_filled(library, shared), "assumed")
     bound_by_loads = library.kind in ("vector", "unstructured")
@@ -61,6 +63,12 @@ def constants_of(library: Library, device: Device, dtype: str, fits: Sequence[Fi
     return Known(_filled(library, shared | carried), f"carried over from {donor.device}")
 
 
+def launched_by(device: Device, constants: Constants) -> Constants:
+    """The constants of a kernel among others: the start of one is the device's, not that of a harness's loop."""
+    assert isinstance(device.engine, Processor), f"{device.name} has no cores"  # noqa: S101 (fits are of processors)
+    return constants._replace(host_s=0.0, launch_s=device.engine.launch_s)
+
+
 def find(fits: Sequence[Fit], library: str, device: str, dtype: str) -> Fit | None:
     """The fit of exactly that library, device and type."""
     return next((f for f in fits if (f.library, f.device, f.dtype) == (library, device, dtype)), None)
@@ -71,24 +79,23 @@ def dense_name(device: Device) -> str:
     return next(name for name in device.libraries if LIBRARIES[name].kind == "dense")
 
 
-def _nearest(library: Library, device: Device, dtype: str, fits: Sequence[Fit]) -> Fit | None:
-    """The fit of the library on the nearest device, of the same type where there is one."""
-    donors = [fit for fit in fits if fit.library == library.name]
-    donors = [fit for fit in donors if fit.dtype == dtype] or donors
-    return min(donors, key=lambda fit: _distance(device, dtype, fit), default=None)
+def _donor(library: Library, device: Device, dtype: str, fits: Sequence[Fit]) -> Fit | None:
+    """The fit that stands in for one of the library on the device and type; the first one where none is better.
+
+    No rate of the device has a say: with one, more bandwidth could turn to a worse fit and so be slower.
+    """
+    order = {name: i for i, name in enumerate((device.name, *device.like))}
+
+    def rank(fit: Fit) -> tuple[bool, bool, int]:
+        units = (fit.dtype in PLAIN_LANES) == (dtype in PLAIN_LANES)
+        return fit.dtype != dtype, not units, order.get(fit.device, len(order))
+
+    return min((fit for fit in fits if fit.library == library.name), key=rank, default=None)
 
 
 def _timed(fit: Fit, device: Device) -> Device:
     """The device that a fit is of: this one, which may be of a user's file, or one of the catalogue."""
     return device if fit.device == device.name else load_device(fit.device)
-
-
-def _distance(device: Device, dtype: str, fit: Fit) -> float:
-    other = _timed(fit, device)
-    peaks = device.peak(dtype).dense_flops_per_s / other.peak(fit.dtype).dense_flops_per_s
-    return abs(math.log(peaks)) + abs(
-        math.log(device.memory.bandwidth_bytes_per_s / other.memory.bandwidth_bytes_per_s)
-    )
 
 
 def _lane_ratio(device: Device, dtype: str, donor: Fit, theirs: Device) -> float:

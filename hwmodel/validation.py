@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
+from scipy.optimize import least_squares, minimize
 
-from hwmodel.device import DTYPE_BITS, load_device
+from hwmodel.device import DTYPE_BITS, Device, load_device
 from hwmodel.fits import Fit
 from hwmodel.libraries import LIBRARIES, Library
 from hwmodel.measured import PASS_STREAMS, Floats, machine_numbers, why_uncovered, work_of
 from hwmodel.processor import BOUNDS, Constants, Machine, pass_seconds, product_seconds
-from hwmodel.transfer import ASSUMED, constants_of, dense_name, find
+from hwmodel.transfer import constants_of, dense_name, launched_by
 
 GROUP = ["device", "library", "op", "dtype"]
 KERNEL = ["library_name", "device_name", "dtype_name"]
 SPARSE_KINDS = ("hardware", "selected", "vector", "unstructured")
 SHAPE_FOLDS = 4
 PRIOR_WEIGHT = 2e-3
-STARTS, SPREAD = 12, 1.5
+HIDDEN_WEIGHT, HOST_WEIGHT = 0.2, 0.02  # of work that computing hides, and of a host that a longer kernel hides
+STARTS, SPREAD, STEPS, POLISHED = 12, 1.5, 40, 3
+SMOOTH = 0.05  # misses of a few percent and less count by their square in the smooth search
 OPTIONS: dict[str, Any] = {"maxfev": 1200, "xatol": 1e-3, "fatol": 1e-6}
 
 
@@ -43,12 +45,23 @@ def split_covered(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def predict(rows: pd.DataFrame, fits: Sequence[Fit]) -> pd.Series[float]:
-    """Predicted seconds of every covered row."""
+    """Predicted seconds of every covered row, in the loop of its harness."""
+    return _predicted(rows, fits, lambda device, constants: constants)  # noqa: ARG005 (one signature)
+
+
+def priced(rows: pd.DataFrame, fits: Sequence[Fit]) -> pd.Series[float]:
+    """Seconds of every covered row as `price` has them: the harness's start of a kernel gives way to the device's."""
+    return _predicted(rows, fits, launched_by)
+
+
+def _predicted(
+    rows: pd.DataFrame, fits: Sequence[Fit], adapted: Callable[[Device, Constants], Constants]
+) -> pd.Series[float]:
     predicted = pd.Series(np.nan, index=rows.index)
     for kernel, group in _kernels(rows):
-        library = LIBRARIES[kernel.library]
-        known = constants_of(library, load_device(kernel.device), kernel.dtype, fits)
-        predicted[group.index] = _model(group, kernel)(known.constants)
+        library, device = LIBRARIES[kernel.library], load_device(kernel.device)
+        known = constants_of(library, device, kernel.dtype, fits)
+        predicted[group.index] = _model(group, kernel)(adapted(device, known.constants))
     return predicted
 
 
@@ -63,38 +76,67 @@ def errors(rows: pd.DataFrame, predicted: pd.Series[float], split: str) -> pd.Da
     return pd.DataFrame(columns).reset_index().assign(split=split)
 
 
-def calibrate(rows: pd.DataFrame, source: str = "") -> list[Fit]:
-    """A fit for every library, device and type of the covered rows, dense libraries first: sparse ones lean on them."""
-    groups = sorted(_kernels(rows), key=lambda item: (LIBRARIES[item[0].library].kind in SPARSE_KINDS, item[0]))
+def calibrate(rows: pd.DataFrame) -> list[Fit]:
+    """A fit for every library, device and type of the covered rows.
+
+    Dense libraries come first, as sparse ones lean on them, and then those with most rows, as those with few lean on
+    the same library's fits on other devices.
+    """
+
+    def rank(item: tuple[Kernel, pd.DataFrame]) -> tuple[bool, int, Kernel]:
+        return LIBRARIES[item[0].library].kind in SPARSE_KINDS, -len(item[1]), item[0]
+
+    groups = sorted(_kernels(rows), key=rank)
     fits: list[Fit] = []
     for _, group in groups:
-        fits.append(fit_group(group, fits, source))
+        fits.append(fit_group(group, fits))
     return fits
 
 
-def fit_group(rows: pd.DataFrame, fits: Sequence[Fit], source: str = "") -> Fit:
+def fit_group(rows: pd.DataFrame, fits: Sequence[Fit]) -> Fit:
     """The constants of one library on one device and type that best predict the rows.
 
     Minimises mean + median / 2 + 0.3 90th percentile of |ln predicted - ln measured|, with a weak pull of each constant
-    to what is assumed without measurements. What isn't fitted comes from the dense library in `fits`.
+    to what `fits` say of the library without these rows: carried over from other devices, or assumed. What isn't fitted
+    comes from the dense library in `fits`.
     """
     kernel = Kernel(*(str(rows.iloc[0][key]) for key in KERNEL))
     library, device = LIBRARIES[kernel.library], load_device(kernel.device)
     others = [fit for fit in fits if fit.library != library.name]
     base = constants_of(library, device, kernel.dtype, others).constants
     seconds, measured = _model(rows, kernel), rows.seconds.to_numpy()
-    start = np.array([_coordinate(name, ASSUMED[name]) for name in library.free])
+    center = constants_of(library, device, kernel.dtype, fits).constants
+    start = np.array([_coordinate(name, getattr(center, name)) for name in library.free])
+    pull = np.array([_pull(library, name) for name in library.free])
+
+    def miss(point: Floats) -> Floats:
+        return np.asarray(np.log(seconds(_moved(base, library, point)) / measured))
 
     def loss(point: Floats) -> float:
-        miss = np.sort(np.abs(np.log(seconds(_moved(base, library, point)) / measured)))
-        worst = 0.5 * _quantile(miss, 0.5) + 0.3 * _quantile(miss, 0.9)
-        return float(miss.mean() + worst + PRIOR_WEIGHT * ((point - start) ** 2).mean())
+        ascending = np.sort(np.abs(miss(point)))
+        worst = 0.5 * _quantile(ascending, 0.5) + 0.3 * _quantile(ascending, 0.9)
+        return float(ascending.mean() + worst + (pull * (point - start) ** 2).mean())
 
-    fitted = _moved(base, library, _least(loss, start))
+    def parts(point: Floats) -> Floats:
+        return np.concatenate([miss(point), np.sqrt(pull * SMOOTH * len(rows) / len(start)) * (point - start)])
+
+    fitted = _moved(base, library, _least(loss, parts, _points(library, start, measured)))
     error = 100 * np.abs(seconds(fitted) / measured - 1)
     median, p90 = (round(float(share), 1) for share in np.quantile(error, (0.5, 0.9)))
     constants = {name: float(f"{getattr(fitted, name):.4g}") for name in library.free}
-    return Fit(library.name, device.name, kernel.dtype, constants, len(rows), median, p90, source)
+    return Fit(library.name, device.name, kernel.dtype, constants, len(rows), median, p90, _sources(rows))
+
+
+def _pull(library: Library, name: str) -> float:
+    """Weight of a constant's prior: strong where most rows say little of it and a few could move it far."""
+    if name == "step_cost" and library.loads_ahead:
+        return HIDDEN_WEIGHT
+    return HOST_WEIGHT if name == "host_s" else PRIOR_WEIGHT
+
+
+def _sources(rows: pd.DataFrame) -> str:
+    """What the table says of where the rows come from, each source once."""
+    return "; ".join(dict.fromkeys(rows.source))
 
 
 def _quantile(ascending: Floats, share: float) -> float:
@@ -105,18 +147,29 @@ def _quantile(ascending: Floats, share: float) -> float:
     return float(low + (place - below) * (high - low))
 
 
-def _least(loss: Callable[[Floats], float], start: Floats) -> Floats:
-    """The best of a few searches from `start` and from fixed random points around it."""
-    rng = np.random.default_rng(0)
-    points = [start, *(start + SPREAD * rng.standard_normal((STARTS - 1, len(start))))]
-    tried = [minimize(loss, point, method="Nelder-Mead", options=OPTIONS) for point in points]  # type: ignore[call-overload]  # an array of floats is one
+def _points(library: Library, start: Floats, measured: Floats) -> list[Floats]:
+    """Where to search from: `start`, and fixed random points, in the first of which the host takes the quickest row."""
+    points = start + SPREAD * np.random.default_rng(0).standard_normal((STARTS - 1, len(start)))
+    if "host_s" in library.free:
+        points[:1, library.free.index("host_s")] = _coordinate("host_s", measured.min())
+    return [start, *points]
+
+
+def _least(loss: Callable[[Floats], float], parts: Callable[[Floats], Floats], points: list[Floats]) -> Floats:
+    """The best of searches from the points.
+
+    Each descends the smooth sum of squared `parts` first, as the loss itself has kinks, and the best few then the loss.
+    """
+    smooth = [least_squares(parts, point, loss="soft_l1", f_scale=SMOOTH, max_nfev=STEPS).x for point in points]
+    best = sorted(smooth, key=loss)[:POLISHED]
+    tried = [minimize(loss, point, method="Nelder-Mead", options=OPTIONS) for point in best]  # type: ignore[call-overload]  # an array of floats is one
     return np.asarray(min(tried, key=lambda result: float(result.fun)).x)
 
 
 def _coordinate(name: str, value: float) -> float:
-    """A constant as an unbounded number: the logit of its place between its bounds, in logarithms."""
+    """A constant as an unbounded number: the logit of its place between its bounds, in logarithms, clear of them."""
     lower, upper, _ = BOUNDS[name]
-    place = np.log(value / lower) / np.log(upper / lower)
+    place = min(max(np.log(value / lower) / np.log(upper / lower), 0.02), 0.98)
     return float(np.log(place / (1 - place)))
 
 
@@ -143,10 +196,10 @@ def _model(rows: pd.DataFrame, kernel: Kernel) -> Callable[[Constants], Any]:
         rate = device.memory.bandwidth_bytes_per_s
         return lambda constants: np.maximum(constants.host_s, pass_seconds(moved, rate, constants).total)
     work, machine = work_of(rows, library, dtype), Machine(*machine_numbers(device, dtype))
-    tiles, ahead = library.tiles_of(dtype), library.loads_ahead
+    how = library.kernel_of(dtype)
 
     def seconds(constants: Constants) -> Any:
-        made = product_seconds(work, tiles, machine, constants, loads_ahead=ahead)
+        made = product_seconds(work, how, machine, constants)
         return np.maximum(constants.host_s, made.total)
 
     return seconds
@@ -170,10 +223,12 @@ def held_out(rows: pd.DataFrame) -> pd.DataFrame:
 def _left_out(
     rows: pd.DataFrame, fits: Sequence[Fit], folds: Callable[[pd.DataFrame], pd.Series[Any]]
 ) -> Iterator[pd.Series[float]]:
-    """Predictions of each fold of each kernel's rows from a fit to the other folds; one fold alone gives none."""
+    """Predictions of each fold of each kernel's rows from a fit to the other folds; one fold alone gives none.
+
+    The fit leans on no fit of the same library, as one of another device or type has seen what is left out here.
+    """
     for kernel, group in _kernels(rows):
-        mine = find(fits, kernel.library, load_device(kernel.device).name, kernel.dtype)
-        others = [fit for fit in fits if fit is not mine]
+        others = [fit for fit in fits if fit.library != kernel.library]
         fold = folds(group)
         values = fold.unique()
         for value in values if len(values) > 1 else ():
@@ -201,8 +256,12 @@ def _other_devices(rows: pd.DataFrame, fits: Sequence[Fit]) -> Iterator[pd.Serie
             yield predict(group, others)
 
 
-def report(groups: pd.DataFrame, uncovered: pd.DataFrame) -> dict[str, Any]:
-    """The errors and the uncovered rows as plain data, errors in percent."""
-    rounded = groups.round({"mean": 2, "median": 2, "p90": 2, "worst": 2})
-    keys = [*GROUP, "split", "count", "mean", "median", "p90", "worst"]
-    return {"groups": rounded[keys].to_dict("records"), "uncovered": uncovered.to_dict("records")}
+def report(groups: pd.DataFrame, uncovered: pd.DataFrame, prices: pd.DataFrame) -> dict[str, Any]:
+    """The errors, the uncovered rows and the errors of prices as plain data, errors in percent."""
+    errors_of = {name: _plain(table) for name, table in (("groups", groups), ("prices", prices))}
+    return errors_of | {"uncovered": uncovered.to_dict("records")}
+
+
+def _plain(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    rounded = table.round({"mean": 2, "median": 2, "p90": 2, "worst": 2})
+    return rounded[[*GROUP, "split", "count", "mean", "median", "p90", "worst"]].to_dict("records")

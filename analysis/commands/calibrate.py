@@ -25,7 +25,7 @@ def calibrate(table: Path, *, out: Annotated[Path, Parameter(name=["--out", "-o"
     rows, _ = split_covered(read_measured(table))
     if rows.empty:
         raise UserError(f"{table}: no row can be fitted; nmsim validate --measurements {table} says why")
-    fits = fit_all(rows, source=table.name)
+    fits = fit_all(rows)
     write_fits(fits, out)
     for fit in fits:
         sys.stdout.write(

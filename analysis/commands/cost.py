@@ -22,7 +22,7 @@ from hwmodel.models import model_named
 from hwmodel.networks import NetworkConfig, inference, plan_of, weights
 from hwmodel.pattern import DENSE, Pattern
 from hwmodel.reasons import Question, pays_from, pays_text, reason
-from hwmodel.workload import Operand, SitePlan
+from hwmodel.workload import Operand, Plan, SitePlan
 from nmsim.recipes import RECIPES
 
 from ..pricing import Job, fits_for, nominal_phases, training_flops
@@ -113,14 +113,12 @@ def model(
     used, known = _dtype(where, dtype), fits_for(fits, where)
     bits, costs = DTYPE_BITS[used], {}
     tokens = tokens or config.tokens
-    for text in dict.fromkeys(("dense", pattern)):
-        asked = Pattern.parse(text)
-        plan = plan_of(config, {sites: SitePlan(fprop=asked)})
-        for site in plan.sites:
-            _check_multiple(f"{site}: d_in", weights(config)[site][1], asked)
-        work = inference(config, batch, tokens=tokens, context=context, phase=phase, plan=plan, bits=bits)
+    plans = {text: _plan(config, sites, Pattern.parse(text)) for text in dict.fromkeys(("dense", pattern))}
+    for text, plan in plans.items():  # before the work is listed, which takes long for many tokens
         held = inference_bytes(config, batch, plan, tokens=tokens + context, bits=bits)
         check_fits(f"{name} ({text})", held, where)
+    for text, plan in plans.items():
+        work = inference(config, batch, tokens=tokens, context=context, phase=phase, plan=plan, bits=bits)
         costs[text] = price(work, where, dtype=used, fits=known)
     _show(costs, where, as_json=as_json)
 
@@ -167,6 +165,15 @@ def train(
     _show(costs, where, extra, as_json=as_json)
 
 
+def _plan(config: NetworkConfig, sites: str, pattern: Pattern) -> Plan:
+    """The sites at a pattern, which each of them must divide into."""
+    plan = plan_of(config, {sites: SitePlan(fprop=pattern)})
+    shapes = weights(config)
+    for site in plan.sites:
+        _check_multiple(f"{site}: d_in", shapes[site][1], pattern)
+    return plan
+
+
 def _job(config: NetworkConfig, batch: int, steps: int, recipes: dict[str, Any]) -> Job:
     plan_of(config, dict.fromkeys(recipes, SitePlan()))  # raises for a glob that matches no site
     for site, shape in weights(config).items():
@@ -208,8 +215,21 @@ def _show(costs: dict[str, Cost], device: Device, extra: dict[str, Any] | None =
     console = Console()
     console = console if console.is_terminal else Console(width=PIPED_WIDTH)
     console.print(table)
+    for name, cost in costs.items():
+        for line in _parts(name, cost):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     for name, found in (extra or {}).items():
         console.print(_line(name, found), markup=False, highlight=False, soft_wrap=True)
+
+
+def _parts(name: str, cost: Cost) -> tuple[str, str]:
+    """The parts of a time, and the energy by operation and level."""
+    times = {"launch": cost.launch_s, "compute": cost.compute_s, "of that tails": cost.tail_s}
+    times |= {f"{level} memory": seconds for level, seconds in cost.memory_levels_s.items()}
+    spent = ", ".join(f"{part} {seconds * 1e3:.4g}" for part, seconds in times.items())
+    waves = f"; {cost.waves:.4g} waves" if cost.waves else ""
+    joules = ", ".join(f"{part} {energy:.4g}" for part, energy in cost.joules_of.items())
+    return f"{name}, ms (computing and memory overlap): {spent}{waves}", f"{name}, J: {joules}"
 
 
 def _line(name: str, found: str | dict[str, Any]) -> str:

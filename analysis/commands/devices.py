@@ -16,6 +16,8 @@ from hwmodel.fits import shipped_fits
 from hwmodel.libraries import KINDS, LIBRARIES
 from hwmodel.processor import BOUNDS
 
+TYPES = ("fp16", "fp32")  # one of matrix units, one of plain lanes
+
 
 def devices(
     name: str = "",
@@ -72,20 +74,22 @@ def _plain(device: Device) -> dict[str, object]:
 def _fits(*, as_json: bool) -> None:
     if as_json:
         bounds = {name: {"lower": low, "upper": up, "meaning": text} for name, (low, up, text) in BOUNDS.items()}
-        made = {"constants": bounds, "fits": [asdict(fit) for fit in shipped_fits()]}
+        made = {"constants": bounds, "fits": [asdict(fit) | {"numbers": fit.numbers} for fit in shipped_fits()]}
         sys.stdout.write(json.dumps(made, indent=1) + "\n")
         return
     console = Console()
     for name, (lower, upper, meaning) in BOUNDS.items():
         console.print(f"{name}: {meaning}; {lower:g} to {upper:g}")
-    libraries = Table("library", "runs", "tiles (0: the rows that share a gathered row)", "numbers", box=None)
+    libraries = Table("library", "runs", "tiles (0: the rows that share a gathered row)", "on plain lanes", box=None)
     for library in LIBRARIES.values():
-        tiles = ", ".join(f"{rows}x{cols}" for rows, cols in (*library.tiles, *library.vector_tiles))
-        libraries.add_row(library.name, KINDS[library.kind], tiles, str(library.numbers))
+        tiles = (", ".join(f"{rows}x{cols}" for rows, cols in library.kernel_of(dtype).tiles) for dtype in TYPES)
+        libraries.add_row(library.name, KINDS[library.kind], *tiles)
     console.print(libraries)
-    table = Table("library", "device", "type", "rows", "median %", "p90 %", "constants", "source", box=None)
+    table = Table("library", "device", "type", "numbers", "rows", "median %", "p90 %", "constants", "source", box=None)
     for fit in shipped_fits():
         constants = ", ".join(f"{name} {value:g}" for name, value in fit.constants.items())
         errors = (f"{fit.median_percent:.1f}", f"{fit.p90_percent:.1f}")
-        table.add_row(fit.library, fit.device, fit.dtype, str(fit.rows), *errors, constants, fit.source)
+        table.add_row(
+            fit.library, fit.device, fit.dtype, str(fit.numbers), str(fit.rows), *errors, constants, fit.source
+        )
     console.print(table)

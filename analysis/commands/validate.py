@@ -18,7 +18,7 @@ from hwmodel.device import load_device
 from hwmodel.errors import UserError
 from hwmodel.fits import read_fits, shipped_fits
 from hwmodel.measured import read_measured
-from hwmodel.validation import errors, held_out, predict, report, split_covered
+from hwmodel.validation import errors, held_out, predict, priced, report, split_covered
 
 
 def validate(
@@ -57,7 +57,8 @@ def validate(
     groups = errors(rows, predict(rows, known), "fits" if fits else "shipped")
     if holdout:
         groups = pd.concat([groups, held_out(rows)])
-    _show(report(groups, uncovered), as_json=as_json)
+    prices = errors(rows, priced(rows, known), "price")
+    _show(report(groups, uncovered, prices), as_json=as_json)
     return 0
 
 
@@ -67,6 +68,9 @@ def _show(made: dict[str, Any], *, as_json: bool) -> None:
         return
     console = Console()
     console.print(_table(made["groups"], "errors in percent of the measured time"))
+    console.print(
+        _table(made["prices"], "the same as prices have them: a kernel among others, not in its harness's loop")
+    )
     console.print(_table(made["uncovered"], "not covered"))
 
 

@@ -42,7 +42,10 @@ def test_a_line_a_layer_says_from_how_many_tokens_on_it_pays(capsys):
 
 def test_tables_for_people(capsys):
     assert run(["cost", "gemm", "64", "64", "64", "--device", "cpu"]) == 0
-    assert "uncalibrated" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "uncalibrated" in told
+    assert "main memory" in told
+    assert "dense, J: rest" in told
     assert run(["cost", "gemm", "197", "768", "3072", "--pattern", "4:8"]) == 0
     told = capsys.readouterr().out
     assert "4:8 is not contained in 2:4" in told
@@ -64,6 +67,8 @@ def test_validate_keeps_its_contract(capsys):
     made = answer(capsys, "validate")
     keys = {"device", "library", "op", "dtype", "split", "count", "mean", "median", "p90", "worst"}
     assert all(set(group) == keys and group["split"] == "shipped" for group in made["groups"])
+    assert all(set(group) == keys and group["split"] == "price" for group in made["prices"])
+    assert len(made["prices"]) == len(made["groups"])
     assert made["uncovered"] == []
 
 

@@ -43,14 +43,31 @@ def test_arrays_and_numbers_agree_to_the_bit(device, shapes, pattern, stride):
         assert tuple(column[i] for column in made) == scalar(*shape, device, pattern)
 
 
-def test_a_million_points_a_second_on_one_core():
+@pytest.mark.parametrize("name", ["a100", "cpu", "systolic", "stc", "vegeta", "unstructured"])
+def test_a_million_points_take_about_as_long_as_a_hundred_array_operations(name):
+    """A million points a second is the aim; a test has no clock to trust, so it counts in additions of two arrays."""
     rng = np.random.default_rng(0)
-    shapes = Shapes(*rng.integers(1, 16384, (3, 200_000)))
-    device = load_device("a100")
-    evaluate(Shapes(*(column[:10] for column in shapes)), device, Pattern(2, 4), dtype="fp16")
-    start = time.process_time()
-    evaluate(shapes, device, Pattern(2, 4), dtype="fp16")
-    assert 200_000 / (time.process_time() - start) >= 1e6
+    shapes = Shapes(*rng.integers(1, 16384, (3, 1 << 15)))
+    device = load_device(name)
+
+    def price_all():
+        evaluate(shapes, device, Pattern(2, 4), dtype=dtype_of(device))
+
+    def add():
+        for _ in range(100):
+            np.floor_divide(shapes.rows, shapes.cols)
+
+    assert least(price_all) < 12 * least(add)
+
+
+def least(work):
+    """Processor seconds of the quickest of a few runs."""
+    taken = []
+    for _ in range(4):
+        start = time.process_time()
+        work()
+        taken.append(time.process_time() - start)
+    return min(taken[1:])
 
 
 def test_a_table_has_a_row_for_every_combination():
