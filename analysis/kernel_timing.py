@@ -23,9 +23,9 @@ Call = Callable[[], object]
 Shape = tuple[int, int, int]
 Op = Literal["fprop", "dgrad", "wgrad", "refresh"]
 
-SPIN_SECONDS = 0.05
-"""OpenBLAS and MKL threads spin for a while after a product: whoever comes next waits that long, untimed, and then runs
-once untimed, so that neither the sleep nor the caches of another contender count against it."""
+SPIN_SECONDS = 0.2
+"""OpenBLAS and MKL threads spin after a product, up to a tenth of a second: with several threads whoever comes next waits
+that long, and always runs once untimed, so that neither the sleep nor the caches of another count against it."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def measure(case: Case, rounds: int, peak: float) -> Iterator[dict[str, Any]]:
         taken: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):
             for name, call in contenders.items():
-                time.sleep(SPIN_SECONDS)
+                time.sleep(SPIN_SECONDS if case.threads > 1 else 0)
                 call()
                 taken[name].append(_seconds(call))
     numpy = median(taken["numpy"])
