@@ -23,10 +23,6 @@ Call = Callable[[], object]
 Shape = tuple[int, int, int]
 Op = Literal["fprop", "dgrad", "wgrad", "refresh"]
 
-SPIN_SECONDS = 0.2
-"""OpenBLAS and MKL threads spin after a product, up to a tenth of a second: with several threads whoever comes next waits
-that long, and always runs once untimed, so that neither the sleep nor the caches of another count against it."""
-
 
 @dataclass(frozen=True)
 class Case:
@@ -118,12 +114,21 @@ def measure(case: Case, rounds: int, peak: float) -> Iterator[dict[str, Any]]:
         taken: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):
             for name, call in contenders.items():
-                time.sleep(SPIN_SECONDS if case.threads > 1 else 0)
-                call()
+                _settle()
+                call()  # untimed, so that neither the wait nor the caches of another contender count
                 taken[name].append(_seconds(call))
     numpy = median(taken["numpy"])
     for name, times in taken.items():
         yield _row(case, name, peak, {"first": first[name], "median": median(times), "numpy": numpy})
+
+
+def _settle() -> None:
+    """Wait until no thread of this process is busy: those of OpenBLAS and MKL spin for long after a product."""
+    for _ in range(100):
+        before = time.process_time()
+        time.sleep(0.02)
+        if time.process_time() - before < 0.004:
+            return
 
 
 def _seconds(call: Call) -> float:
