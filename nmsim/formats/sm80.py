@@ -107,7 +107,10 @@ def restore(words: Words) -> Words:
 
 def two_of_four(w: Weights) -> Bits:
     """The mask of exactly two of every four weights, PyTorch's way. Raises `UserError` where three are not zero."""
-    return look_up(_TABLES[Pattern(2, 4)].kept, _fitting(w, Pattern(2, 4)))
+    mask = look_up(_TABLES[Pattern(2, 4)].kept, _fitting(w, Pattern(2, 4)))
+    if w.shape[1] % 8:
+        mask[:, -1] &= 0b1111  # the row ends within the byte, and the empty group behind it keeps nothing
+    return mask
 
 
 def _fitting(w: Weights, pattern: Pattern) -> Bits:

@@ -59,6 +59,14 @@ def test_2_4_comes_back_bit_for_bit(name, dtype, seed, blocks):
     assert same_bits(decode(encoded, CODECS[name]), w)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@given(seed=st.integers(0, 2**32), shape=st.tuples(st.integers(1, 9), st.integers(1, 20)))
+def test_2_4_in_rows_that_end_within_a_byte_comes_back_bit_for_bit(dtype, seed, shape):
+    w = sparse(np.random.default_rng(seed), (shape[0], 4 * shape[1]), Pattern(2, 4), dtype)
+    encoded = CODECS["sparse-24-bitmask"].encode(w, Pattern(2, 4))
+    assert same_bits(decode(encoded, CODECS["sparse-24-bitmask"]), w)
+
+
 def exactly(rng, shape, pattern, dtype):
     """Weights of which exactly n of every m are not zero."""
     ranks = rng.random((shape[0], shape[1] // pattern.m, pattern.m)).argsort(axis=-1)
