@@ -26,6 +26,10 @@ class Calibration:
         """Close the file."""
         self._source.close()
 
+    def has(self, name: str) -> bool:
+        """Whether the inputs of a weight are known."""
+        return bool({name, name.removesuffix(".weight")} & self._source.specs.keys())
+
     def check(self, name: str, d_in: int) -> None:
         """Raise `UserError` if the inputs of a weight are missing or of another width."""
         spec = self._inputs(name)
@@ -42,6 +46,11 @@ class Calibration:
         if self._factor[0] != name:
             self._factor = (name, inverse_factor(self._gram_of(name)))
         return sparsegpt(to_float32(w), pattern, self._factor[1]).weight.astype(w.dtype)
+
+    def energy(self, name: str, w: np.ndarray) -> float:
+        """||w x||^2, summed over the inputs x of a layer."""
+        wide = w.astype(np.float64)
+        return max(0.0, float(np.vdot(wide @ self._gram_of(name), wide)))
 
     def _gram_of(self, name: str) -> np.ndarray:
         """Sum of x x^T over the inputs of a layer; blocks of one weight ask for it again and again."""

@@ -10,8 +10,8 @@ import numpy as np
 from hwmodel.errors import UserError
 from nmsim.checkpoint import FILE
 from nmsim.compressed import NMMatrix, decompress
+from nmsim.formats.decoded import open_dense
 from nmsim.formats.memory import Memory
-from nmsim.formats.shards import open_weights
 from nmsim.formats.tensors import Source
 from nmsim.layers import Param
 from nmsim.run import read_run
@@ -19,8 +19,8 @@ from nmsim.train import Trainer
 
 
 def open_run_or_file(path: Path) -> Source:
-    """A weight file, or the final weights of the run in a folder."""
-    return run_weights(path) if path.is_dir() else open_weights(path)
+    """A weight file, its encoded matrices dense, or the final weights of the run in a folder."""
+    return run_weights(path) if path.is_dir() else open_dense(path)
 
 
 def run_weights(folder: Path) -> Memory:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -14,9 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from nmsim.formats.rewrite import chosen
-from nmsim.formats.tensors import Source
+from nmsim.formats.tensors import Source, shown
 
 Axis = Literal["auto", "0", "1"]
+_WIDE = 1000
+_FEW = 3
 
 
 @contextmanager
@@ -43,15 +45,27 @@ def axis_of(source: Source, name: str, axis: Axis) -> int | None:
     return source.reduction_axis(name) if axis == "auto" else int(axis)
 
 
-def show(rows: Sequence[Any], columns: dict[str, Callable[[Any], str]], summary: str) -> None:
-    """Print a table of one row an item, and a closing line. Names are shown as they are, never as markup."""
+def show(rows: Sequence[Any], columns: dict[str, Callable[[Any], str]], *closing: str) -> None:
+    """Print a table of one line a row, and closing lines. Names are shown as they are, never as markup."""
     table = Table(*columns, box=None)
     for row in rows:
         table.add_row(*(Text(text(row)) for text in columns.values()))
-    console = Console()
-    wide = console if console.is_terminal else Console(width=240)
-    wide.print(table)
-    wide.print(summary, markup=False, highlight=False, soft_wrap=True)
+    console = Console(width=_WIDE)  # a row that is wider than the terminal is better than one in pieces
+    console.print(table)
+    for line in closing:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def grouped(reasons: Mapping[str, str]) -> list[str]:
+    """A line for every reason with how many names have it, and the first few of them."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return [f"{len(those)} left dense ({reason}): {_listed(those)}" for reason, those in names.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join([*map(shown, names[:_FEW]), *(["..."] if len(names) > _FEW else [])])
 
 
 def print_json(table: dict[str, Any]) -> None:

@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from hwmodel.device import load_device
+from hwmodel.device import Device, load_device
 from hwmodel.errors import UserError, unknown
 from hwmodel.models import MODELS
 from hwmodel.networks import weights
 from hwmodel.pattern import DENSE, Pattern
-from nmsim.formats.detect import look
+from nmsim.formats.detect import Found, look
 from nmsim.formats.dtypes import is_weight
 from nmsim.formats.rewrite import chosen
 from nmsim.formats.tensors import Source
 
-from ..eligible import DTYPES, Matrix, Row, judge_all, totals
+from ..eligible import DTYPES, LAYOUTS, Matrix, Row, judge_all, sparse_library, totals
 from ..pricing import fits_for
 from ..trained import open_run_or_file
-from ..transfer import Axis, axis_of, matrices, print_json, progress, show
+from ..transfer import Axis, axis_of, grouped, matrices, print_json, progress, show
+
+
+def _bytes(layout: str, row: Row) -> str:
+    return f"{row.bytes[layout]:,}"
+
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "tensor": lambda row: row.matrix.name,
     "shape": lambda row: " x ".join(map(str, row.matrix.shape)),
     "dtype": lambda row: row.matrix.dtype,
     "axis": lambda row: str(row.matrix.axis),
+    "stored as": lambda row: row.matrix.stored,
     "obeys": lambda row: row.matrix.found,
     "nonzero": lambda row: f"{100 * row.matrix.nonzero:.1f} %" if row.matrix.found else "",
     "pattern": lambda row: str(row.matrix.pattern),
     "eligible": lambda row: "yes" if row.verdict.eligible else "no",
-    "dense bytes": lambda row: f"{row.bytes['dense']:,}",
-    "index bytes": lambda row: f"{row.bytes['index']:,}",
-    "gain (modelled)": lambda row: f"{row.gain:.2f}",
-    "pays from tokens": lambda row: str(row.pays_from.get("batch") or ""),
-    "rule": lambda row: row.why,
+    "padded to": lambda row: " x ".join(map(str, row.verdict.padded)) if row.is_padded else "",
+    **{f"{layout}\nbytes": partial(_bytes, layout) for layout in LAYOUTS},
+    "gain\n(modelled)": lambda row: f"{row.gain:.2f}",
+    "pays from\ntokens": lambda row: str(row.pays_from.get("batch") or ""),
 }
 
 
@@ -79,12 +86,38 @@ def check(
         head = {"target": target, "device": priced.name, "tokens": tokens}
         print_json({**head, "tensors": [row.as_dict() for row in rows], "others": others, "total": total})
         return
-    summary = (
-        f"{total['eligible']} of {len(rows)} matrices eligible on {priced.name}; {len(others)} other tensors; "
-        f"{total['bytes']['dense']:,} bytes dense, {total['bytes']['index']:,} with packed indices; "
-        f"modelled gain of all products {total['gain']:.2f} at {tokens} tokens"
-    )
-    show(rows, COLUMNS, summary)
+    number = {rule: place for place, rule in enumerate(dict.fromkeys(row.why for row in rows), 1)}
+    counts = Counter(row.why for row in rows)
+    rules = [f"rule {place} ({counts[rule]} of {len(rows)}): {rule}" for rule, place in number.items()]
+    columns = COLUMNS | {"rule": lambda row: str(number[row.why])}
+    show(rows, columns, *rules, *grouped(others), *_summary(rows, priced, tokens))
+
+
+def _summary(rows: list[Row], device: Device, tokens: int) -> list[str]:
+    """What all matrices come to, and what keeps the file from being smaller and faster."""
+    total, packable = totals(rows), [row for row in rows if row.is_packable]
+    saved = sum(row.matrix.stored_bytes - row.bytes["index"] for row in packable)
+    sizes = total["bytes"]
+    eligible = f"{total['eligible']} of {len(rows)} matrices eligible on {device.name}"
+    lines = [
+        f"{eligible}; modelled gain of all products {total['gain']:.2f} at {tokens} tokens",
+        f"bytes: {total['stored_bytes'] or sizes['dense']:,} now, {_listed(sizes)}",
+    ]
+    if packable:
+        lines.append(
+            f"not smaller yet: {len(packable)} matrices are stored with their zeros; "
+            f"nmsim export --format nm would save {saved:,} bytes"
+        )
+    if total["gain"] > 1:
+        lines.append(
+            f"not faster by itself: the gain is that of {sparse_library(device)}; "
+            "what multiplies the zeros takes as long as before"
+        )
+    return lines
+
+
+def _listed(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{size:,} as {layout}" for layout, size in sizes.items())
 
 
 def _matrices(
@@ -98,19 +131,19 @@ def _matrices(
         raise UserError(f"{target}: no such file; {unknown('model', target, MODELS)}")
     with open_run_or_file(Path(target)) as source:
         names = matrices(source, *globs)
-        others = {name: _other(source, name, axis) for name in source.specs}
+        others = {name: _other(source, name, axis) for name in chosen(list(source.specs), *globs)}
         usable = [name for name in names if not others[name]]
         total = sum(source.specs[name].nbytes for name in usable)
         with progress("checking", total) as advance:
             found = list(_looked_at(source, usable, asked, axis, advance))
-        return found, {name: reason for name, reason in others.items() if reason}
+        return found, {name: reason for name, reason in sorted(others.items()) if reason}
 
 
 def _other(source: Source, name: str, axis: Axis) -> str:
     """Why a tensor is no candidate, or ""."""
     spec = source.specs[name]
     if len(spec.shape) != 2 or 0 in spec.shape:
-        return f"shape {list(spec.shape)}; only matrices are candidates"
+        return f"{len(spec.shape)}-D; only matrices are candidates" if spec.nbytes else "it has no weights"
     if not is_weight(spec.dtype):
         return f"{spec.dtype.name}; only floating-point weights are candidates"
     return "" if axis_of(source, name, axis) is not None else "not the weight of a MatMul or Gemm"
@@ -121,11 +154,22 @@ def _looked_at(
 ) -> Iterator[Matrix]:
     for name in names:
         spec, along = source.specs[name], axis_of(source, name, axis) or 0
-        found = look(source, name, along, asked.m)
+        found, across = _obeyed(source, name, along, asked)
         pattern = found.pattern if asked.is_dense else asked
-        share = found.nonzero / found.elements
-        yield Matrix(name, spec.shape, spec.dtype.name, along, pattern, str(found.pattern), share, found.obeys(pattern))
+        share, obeys = found.nonzero / found.elements, found.obeys(pattern)
+        described = (name, spec.shape, spec.dtype.name, along, pattern, str(found.pattern), share, obeys, across)
+        yield Matrix(*described, *source.stored(name))
         advance(spec.nbytes)
+
+
+def _obeyed(source: Source, name: str, axis: int, asked: Pattern) -> tuple[Found, bool]:
+    """What groups along the reduction hold, or those along the outputs, if these alone account for the zeros."""
+    found = look(source, name, axis, asked.m)
+    if not found.accounts_for(asked):
+        across = look(source, name, 1 - axis, asked.m)
+        if across.accounts_for(asked):
+            return across, True
+    return found, False
 
 
 def _of_model(name: str, asked: Pattern, dtype: str, globs: tuple[tuple[str, ...], tuple[str, ...]]) -> list[Matrix]:

@@ -82,8 +82,10 @@ def export(
                 weights, out, codec, choices, stack.enter_context(progress("encoding", 2 * weights.nbytes))
             )
         files = [out, *(out.with_name(name) for name in source.files if out.name.endswith(INDEX_SUFFIX))]
+        dense = weights.nbytes
     size = sum(path.stat().st_size for path in files)
-    _tell({"file": str(file), "out": str(out), "format": format_name, "bytes": size}, report, as_json)
+    head = {"file": str(file), "out": str(out), "format": format_name, "bytes": size, "dense_bytes": dense}
+    _tell(head, report, as_json)
 
 
 def _check_ending(format_name: str, out: Path) -> None:
@@ -109,7 +111,7 @@ def _pattern(source: Source, codec: Codec, name: str, axis: int, pattern: str) -
 
 
 def _tell(head: dict[str, Any], report: Sequence[Exported], as_json: bool) -> None:  # noqa: FBT001 - the user's choice
-    written = f"{head['out']}: {head['bytes']:,} bytes"
+    written = f"{head['out']}: {head['bytes']:,} bytes for {head['dense_bytes']:,} of dense tensors"
     if as_json:
         print_json({**head, "tensors": [asdict(row) for row in report]})
     elif not report:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nmsim.formats.exchange import decode_file
+from nmsim.formats.decoded import open_dense
+from nmsim.formats.exchange import copy_file
 from nmsim.formats.rewrite import check_target
-from nmsim.formats.shards import open_weights
 
 from ..terminal import show_lines
 from ..transfer import print_json, progress
@@ -30,8 +30,9 @@ def import_(
         as_json: Print JSON.
     """
     check_target(file, out)
-    with open_weights(file) as source, progress("decoding", source.nbytes) as advance:
-        names = decode_file(source, out, advance)
+    with open_dense(file) as source, progress("decoding", source.nbytes) as advance:
+        copy_file(source, out, advance)
+        names = [name for name in source.specs if source.stored(name)[0] != "dense"]
     if as_json:
         print_json({"file": str(file), "out": str(out), "decoded": names})
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
@@ -15,13 +14,13 @@ from cyclopts import Parameter
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from hwmodel.toml import build, read_toml
+from nmsim.formats.decoded import open_dense
 from nmsim.formats.pruning import Choice, Method, Pruned, by_magnitude, misfit, prune_file
 from nmsim.formats.rewrite import check_target, chosen
-from nmsim.formats.shards import open_weights
 from nmsim.formats.tensors import Source
 
 from ..calibrated import Calibration
-from ..transfer import Axis, axis_of, print_json, progress, show
+from ..transfer import Axis, axis_of, grouped, print_json, progress, show
 
 MethodName = Literal["magnitude", "wanda", "sparsegpt"]
 COLUMNS: dict[str, Callable[[Pruned], str]] = {
@@ -29,6 +28,9 @@ COLUMNS: dict[str, Callable[[Pruned], str]] = {
     "pattern": lambda row: str(row.pattern),
     "kept magnitude": lambda row: f"{100 * row.kept_magnitude:.1f} %",
     "reconstruction error": lambda row: f"{100 * row.relative_error:.1f} %",
+}
+WITH_INPUTS: dict[str, Callable[[Pruned], str]] = {
+    "output error": lambda row: "" if row.output_error is None else f"{100 * row.output_error:.1f} %",
 }
 
 
@@ -80,7 +82,7 @@ def prune(
     check_target(file, out)
     rules = _rules(pattern, plan, method, axis)
     with ExitStack() as stack:
-        source = stack.enter_context(open_weights(file))
+        source = stack.enter_context(open_dense(file))
         names = chosen(list(source.specs), include, exclude)
         inputs = stack.enter_context(closing(Calibration(calibration))) if calibration else None
         choices, left = _choose(source, _asked(source, rules, names), inputs)
@@ -120,24 +122,20 @@ def _choose(
         elif reason := misfit(source.specs[name], rule.pattern, along):
             left[name] = reason
         else:
-            method = _method(rule.method, name, source.specs[name].shape[along], inputs)
-            choices[name] = Choice(rule.pattern, along, method)
+            choices[name] = _choice(rule, name, along, source.specs[name].shape[along], inputs)
     if not choices:
-        raise UserError(f"no tensor can be pruned ({_counted(left)})")
+        raise UserError(f"no tensor can be pruned ({'; '.join(grouped(left))})")
     return choices, left
 
 
-def _method(method: MethodName, name: str, d_in: int, inputs: Calibration | None) -> Method:
-    if method == "magnitude":
-        return by_magnitude
-    if inputs is None:
-        raise UserError(f"{method} needs --calibration FILE.safetensors with the inputs of the layers")
+def _choice(rule: Rule, name: str, axis: int, d_in: int, inputs: Calibration | None) -> Choice:
+    if inputs is None or (rule.method == "magnitude" and not inputs.has(name)):
+        if rule.method != "magnitude":
+            raise UserError(f"{rule.method} needs --calibration FILE.safetensors with the inputs of the layers")
+        return Choice(rule.pattern, axis, by_magnitude)
     inputs.check(name, d_in)
-    return inputs.wanda if method == "wanda" else inputs.sparsegpt
-
-
-def _counted(left: Mapping[str, str]) -> str:
-    return "; ".join(f"{count} tensors: {reason}" for reason, count in Counter(left.values()).most_common())
+    methods: dict[str, Method] = {"wanda": inputs.wanda, "sparsegpt": inputs.sparsegpt, "magnitude": by_magnitude}
+    return Choice(rule.pattern, axis, methods[rule.method], inputs.energy)
 
 
 def _tell(file: Path, out: Path, report: Sequence[Pruned], left: Mapping[str, str], as_json: bool) -> None:  # noqa: FBT001 - the user's choice
@@ -145,5 +143,12 @@ def _tell(file: Path, out: Path, report: Sequence[Pruned], left: Mapping[str, st
         rows = [asdict(row) | {"pattern": str(row.pattern)} for row in report]
         print_json({"file": str(file), "out": str(out), "pruned": rows, "left_dense": dict(left)})
         return
-    closing_line = f"{out}: {len(report)} matrices pruned"
-    show(report, COLUMNS, closing_line + (f"; left dense: {_counted(left)}" if left else ""))
+    columns = COLUMNS | (WITH_INPUTS if any(row.output_error is not None for row in report) else {})
+    done = f"{out}: {len(report)} matrices pruned"
+    show(
+        report,
+        columns,
+        *grouped(left),
+        done,
+        "the zeros are stored, as every runtime reads them; nmsim export leaves them out",
+    )

@@ -30,6 +30,10 @@ class Converted(Source):
         """That of the source."""
         return self._source.reduction_axis(name)
 
+    def stored(self, name: str) -> tuple[str, int]:
+        """That of the source."""
+        return self._source.stored(name)
+
     def read(self, name: str) -> np.ndarray:
         """The whole tensor. Raises `UserError` for a finite weight that is too large for the dtype."""
         return self._convert(name, self._source.read(name))

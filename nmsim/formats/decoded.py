@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from hwmodel.errors import UserError
 from nmsim.formats.codecs import CODECS, decode
 from nmsim.formats.encoded import Codec, Encoded
+from nmsim.formats.shards import open_weights
 from nmsim.formats.tensors import Source, TensorSpec, shown
 
 METADATA_KEY = "nmsim"
@@ -38,7 +40,7 @@ class Decoded(Source):
         ]
         first = {matrix.parts[0]: matrix.name for matrix in found}
         others = {part for matrix in found for part in matrix.parts[1:]}
-        self._source = source
+        self._source, self._held = source, ("", np.empty(0))
         self.files = {
             file: tuple(first.get(name, name) for name in names if name not in others)
             for file, names in source.files.items()
@@ -59,16 +61,34 @@ class Decoded(Source):
 
     def read(self, name: str) -> np.ndarray:
         """The whole tensor."""
-        return self.matrices[name].dense() if name in self.matrices else self._source.read(name)
+        if name not in self.matrices:
+            return self._source.read(name)
+        if self._held[0] != name:
+            self._held = ("", np.empty(0))  # so that two are never in memory
+            self._held = (name, self.matrices[name].dense())
+        return self._held[1]
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Rows `start` to `stop` along the first axis; of an encoded matrix, all are decoded."""
+        """Rows `start` to `stop` along the first axis; of an encoded matrix, all are decoded and held."""
         return self.read(name)[start:stop] if name in self.matrices else self._source.rows(name, start, stop)
 
-    def stored_bytes(self, name: str) -> int:
-        """Bytes of a tensor in the source."""
-        stored = self.matrices[name].parts if name in self.matrices else [name]
-        return sum(self._source.specs[part].nbytes for part in stored)
+    def stored(self, name: str) -> tuple[str, int]:
+        """The encoding of a tensor and its bytes in the source."""
+        if name not in self.matrices:
+            return self._source.stored(name)
+        matrix = self.matrices[name]
+        return matrix.format, sum(self._source.specs[part].nbytes for part in matrix.parts)
+
+
+def open_dense(path: Path) -> Source:
+    """The checkpoint at `path`, its encoded matrices dense. Raises `UserError` for a damaged one."""
+    source = open_weights(path)
+    try:
+        dense = Decoded(source)
+    except UserError:
+        source.close()
+        raise
+    return dense if dense.matrices or METADATA_KEY in source.metadata else source
 
 
 def check_distinct(names: Iterable[str]) -> None:
@@ -82,7 +102,7 @@ class EncodedMatrix:
     """One encoded matrix of a file; errors name it."""
 
     def __init__(self, source: Source, prefix: str, codec: Codec, info: Mapping[str, Any]) -> None:
-        self._source, self._codec, self._prefix = source, codec, prefix
+        self._source, self._codec, self._prefix, self.format = source, codec, prefix, codec.name
         self.name, self._axis = info.get("name", prefix + WEIGHT), info.get("axis", 1)
         self._info = {key: value for key, value in info.items() if key not in ("name", "axis")}
         if not isinstance(self.name, str) or self._axis not in (0, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,11 @@ from hwmodel.errors import UserError
 from hwmodel.pattern import DENSE, Pattern
 from nmsim.formats.dtypes import look_up
 from nmsim.formats.packing import Bits, pack, valued
-from nmsim.formats.tensors import Source, blocks
+from nmsim.formats.tensors import BLOCK_BYTES, Source, blocks
 from nmsim.kernels import codecs
 
+_NEARLY = 0.95
+_NARROWEST = 64  # columns that are taken out of a row-major block together
 LARGEST_M = 64  # a group is looked at as one machine word
 # The most bits in any group of a byte, by m and byte; wider groups of a power of two are counted as machine words.
 _FULLEST = {
@@ -46,6 +49,15 @@ class Found:
         """Whether no group holds more than the pattern allows."""
         return pattern.is_dense or self.most.get(pattern.m, pattern.m) <= pattern.n
 
+    def accounts_for(self, asked: Pattern) -> bool:
+        """Whether groups along this axis explain the zeros: `asked` holds, or there are too few for it to hold.
+
+        If `asked` is dense, whether nearly every place that the pattern found leaves free is taken.
+        """
+        if asked.is_dense:
+            return self.nonzero >= _NEARLY * self.pattern.density * self.elements
+        return self.obeys(asked) or self.nonzero > asked.density * self.elements
+
 
 def look(source: Source, name: str, axis: int, asked_m: int = 1) -> Found:
     """The fullest groups along `axis` of a matrix, in blocks: of every m up to 64 that divides it, and of `asked_m`.
@@ -59,11 +71,19 @@ def look(source: Source, name: str, axis: int, asked_m: int = 1) -> Found:
     alive, most, nonzero = np.zeros(LARGEST_M + 1, np.bool_), np.zeros(LARGEST_M + 1, np.int64), 0
     alive[sizes] = True
     for start, stop in blocks(spec, multiple=math.lcm(*sizes) if axis == 0 else 1):
-        kept = valued(source.rows(name, start, stop))
-        nonzero += int(np.count_nonzero(kept))
-        if alive.any():
-            _raise_most(np.ascontiguousarray(kept.T) if axis == 0 else kept, alive, most)
+        for strip in _strips(source.rows(name, start, stop), axis):
+            kept = valued(strip)
+            nonzero += int(np.count_nonzero(kept))
+            if alive.any():
+                _raise_most(np.ascontiguousarray(kept.T) if axis == 0 else kept, alive, most)
     return Found(math.prod(spec.shape), nonzero, {m: int(most[m]) for m in sizes}, spec.shape[axis])
+
+
+def _strips(w: np.ndarray, axis: int) -> Iterator[np.ndarray]:
+    """Parts of a block whose whole groups run along `axis`; a block of many rows in a few columns at a time."""
+    width = w.shape[1] if axis == 1 else max(_NARROWEST, BLOCK_BYTES // max(1, w.itemsize * w.shape[0]))
+    for start in range(0, w.shape[1], width):
+        yield w[:, start : start + width]
 
 
 def _raise_most(kept: np.ndarray, alive: np.ndarray, most: np.ndarray) -> None:

@@ -108,13 +108,5 @@ def decode_file(source: Source, target: Path, advance: Callable[[int], None]) ->
     Raises `UserError` with tensor, row and group for a damaged encoding; then nothing is written.
     """
     dense = Decoded(source)
-
-    def write(name: str, writer: Sink) -> None:
-        if name in dense.matrices:
-            writer.put(name, dense.read(name))
-        else:
-            copy_tensor(source, name, writer)
-        advance(dense.stored_bytes(name))
-
-    rewrite(dense, target, {name: {name: spec} for name, spec in dense.specs.items()}, dense.metadata, write)
+    copy_file(dense, target, advance)
     return list(dense.matrices)

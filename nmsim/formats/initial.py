@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hwmodel.errors import UserError
-from nmsim.formats.decoded import Decoded
+from nmsim.formats.decoded import open_dense
 from nmsim.formats.dtypes import is_weight, to_float32
 from nmsim.formats.shards import open_weights
 from nmsim.formats.tensors import shown
@@ -34,8 +34,7 @@ def initial_values(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
     Raises `UserError` that names every parameter that is missing, has another shape, or is no parameter of the model,
     and the first weight that is not finite.
     """
-    with open_weights(path) as stored:
-        source = Decoded(stored)
+    with open_dense(path) as source:
         misfits = [f"{name} is missing" for name in shapes if name not in source.specs]
         misfits += [f"{shown(name)} is no parameter of this model" for name in source.specs if name not in shapes]
         for name in shapes.keys() & source.specs.keys():

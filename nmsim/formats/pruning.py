@@ -11,7 +11,7 @@ import numpy as np
 
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
-from nmsim.formats.dtypes import bits, float32_table, is_weight, largest, magnitude, read_only
+from nmsim.formats.dtypes import bits, float32_table, is_weight, largest, magnitude, read_only, to_float32
 from nmsim.formats.packing import Weights
 from nmsim.formats.rewrite import copy_tensor, rewrite
 from nmsim.formats.tensors import Sink, Source, TensorSpec, blocks
@@ -19,25 +19,31 @@ from nmsim.kernels import codecs
 from nmsim.masks import topk_mask
 
 Method = Callable[[str, Weights, Pattern], Weights]  # (tensor name, rows with groups along them, pattern) -> pruned
+Energy = Callable[[str, Weights], float]  # (tensor name, rows w) -> ||w x||^2 over the inputs x that are known
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How one tensor is pruned: its pattern, along which axis, by which method."""
+    """How one tensor is pruned: its pattern, along which axis, by which method; `energy` where inputs are known."""
 
     pattern: Pattern
     axis: int
     method: Method
+    energy: Energy | None = None
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What pruning did to one tensor: the share of |w| that is kept, and ||w - pruned|| / ||w||."""
+    """What pruning did to one tensor: the share of |w| that is kept, and ||w - pruned|| / ||w||.
+
+    `output_error` is ||(w - pruned) x|| / ||w x|| over the inputs x, where they are known.
+    """
 
     name: str
     pattern: Pattern
     kept_magnitude: float
     relative_error: float
+    output_error: float | None
 
 
 def by_magnitude(name: str, w: Weights, pattern: Pattern) -> Weights:  # noqa: ARG001 - other methods look up the name
@@ -76,17 +82,17 @@ def prune_file(
 
     def write(name: str, writer: Sink) -> None:
         if name in choices:
-            report.append(_prune_tensor(source, name, choices[name], writer))
+            report.append(_prune_tensor(source, name, choices[name], writer, advance))
         else:
             copy_tensor(source, name, writer)
-        advance(source.specs[name].nbytes)
+            advance(source.specs[name].nbytes)
 
     rewrite(source, target, {name: {name: spec} for name, spec in source.specs.items()}, source.metadata, write)
     return report
 
 
-def _prune_tensor(source: Source, name: str, choice: Choice, writer: Sink) -> Pruned:
-    spec, sums = source.specs[name], np.zeros(4)
+def _prune_tensor(source: Source, name: str, choice: Choice, writer: Sink, advance: Callable[[int], None]) -> Pruned:
+    spec, sums, energies = source.specs[name], np.zeros(4), np.zeros(2)
     for start, stop in blocks(spec, multiple=choice.pattern.m if choice.axis == 0 else 1):
         w = source.rows(name, start, stop)
         lines = np.ascontiguousarray(w.T) if choice.axis == 0 else w
@@ -94,9 +100,14 @@ def _prune_tensor(source: Source, name: str, choice: Choice, writer: Sink) -> Pr
         _add_losses(lines, pruned, sums)
         if not math.isfinite(sums[-1]):
             raise _not_finite(w, name, start, choice)
+        if choice.energy is not None:
+            before, after = to_float32(lines), to_float32(pruned)
+            energies += choice.energy(name, before - after), choice.energy(name, before)
         writer.put(name, pruned.T if choice.axis == 0 else pruned, start)
+        advance(w.nbytes)
     kept, total, lost, squares = sums
-    return Pruned(name, choice.pattern, _share(kept, total), math.sqrt(_share(lost, squares)))
+    error, output_error = math.sqrt(_share(lost, squares)), math.sqrt(_share(*energies))
+    return Pruned(name, choice.pattern, _share(kept, total), error, None if choice.energy is None else output_error)
 
 
 def _add_losses(w: np.ndarray, pruned: np.ndarray, sums: np.ndarray) -> None:

@@ -58,6 +58,10 @@ class Source(AbstractContextManager["Source"]):
         """The axis that the product with this weight sums over: d_in of [d_out, d_in], unless a graph differs."""
         return 1
 
+    def stored(self, name: str) -> tuple[str, int]:
+        """The format and the bytes in which a tensor is kept."""
+        return "dense", self.specs[name].nbytes
+
     @abstractmethod
     def read(self, name: str) -> np.ndarray:
         """The whole tensor, read-only."""
