@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import tempfile
 import time
@@ -23,7 +24,7 @@ from nmsim.formats.encoded import Codec
 from nmsim.formats.pruning import Choice, by_magnitude, prune_file
 from nmsim.formats.safetensors import Reader, writing
 from nmsim.formats.sm80 import hardware_pattern
-from nmsim.formats.tensors import TensorSpec
+from nmsim.formats.tensors import BLOCK_BYTES, TensorSpec
 
 from ..transfer import print_json, show
 
@@ -53,6 +54,8 @@ def bench_io(
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
     """Time work on a cached file beside reading it and writing it again, and encodings in memory; one process, medians.
+
+    Files are in the folder for temporary files (TMPDIR): one in memory, such as /dev/shm, leaves the disk out of it.
 
     Args:
         mib: Size of the file.
@@ -90,8 +93,8 @@ def _file_tasks(path: Path, pattern: Pattern) -> dict[str, Callable[[], object]]
     pruned, copied = path.with_name("pruned.safetensors"), path.with_name("copy.safetensors")
 
     def copy() -> None:
-        with replacing(copied) as file:
-            file.write(path.read_bytes())
+        with path.open("rb", buffering=0) as old, replacing(copied) as new:
+            shutil.copyfileobj(old, new, BLOCK_BYTES)
 
     def prune() -> None:
         with Reader(path) as source:

@@ -7,19 +7,21 @@ import scipy.sparse as sp
 
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
+from nmsim.formats.dtypes import bits, read_only
 from nmsim.formats.encoded import Codec, Encoded
-from nmsim.formats.packing import kept_values, pack, stored
+from nmsim.formats.packing import kept_values, mask_of, stored
+from nmsim.kernels import codecs
 
 _LIMIT = np.iinfo(np.int32).max
 
 
 def to_scipy(encoded: Encoded) -> sp.csr_array:
     """The encoded matrix for SciPy, on the same memory. Types that SciPy lacks (bfloat16, fp8) become float32."""
-    rows, cols = _checked(encoded)
+    shape = _checked(encoded)
     data = encoded.parts["data"]
     if data.dtype.kind not in "fiu" or data.dtype == np.float16:
         data = data.astype(np.float32)
-    return sp.csr_array((data, encoded.parts["indices"], encoded.parts["indptr"]), shape=(rows, cols))
+    return sp.csr_array((data, encoded.parts["indices"], encoded.parts["indptr"]), shape=shape)
 
 
 def from_scipy(matrix: sp.csr_array) -> Encoded:
@@ -39,19 +41,20 @@ def _parts(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tup
 
 
 def _encode(w: np.ndarray, _: Pattern) -> Encoded:
-    kept = stored(w)
-    indptr = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
+    mask = mask_of(w, stored)
+    indptr = np.concatenate([[0], np.cumsum(np.bitwise_count(mask).sum(axis=1, dtype=np.int64))])
     if max(indptr[-1], w.shape[1]) > _LIMIT:
         raise UserError(f"{indptr[-1]} weights that are not zero; 32-bit indices hold {_LIMIT}; use another format")
-    return Encoded(_parts(kept_values(w, pack(kept)), np.nonzero(kept)[1], indptr, w.shape))
+    indices = np.empty(indptr[-1], np.int32)
+    codecs.columns(read_only(mask), indices)
+    return Encoded(_parts(kept_values(w, mask), indices, indptr, w.shape))
 
 
 def _decode(encoded: Encoded) -> np.ndarray:
-    rows, cols = _checked(encoded)
-    data, indices, indptr = (encoded.parts[name] for name in ("data", "indices", "indptr"))
-    w = np.zeros((rows, cols), data.dtype)
-    w[np.repeat(np.arange(rows), np.diff(indptr)), indices] = data
-    return w
+    shape, data = _checked(encoded), encoded.parts["data"]
+    w = np.zeros(shape, bits(data).dtype)
+    codecs.place(read_only(bits(data)), read_only(encoded.parts["indices"]), read_only(encoded.parts["indptr"]), w)
+    return w.view(data.dtype)
 
 
 def _shape(encoded: Encoded) -> tuple[int, int]:
@@ -71,24 +74,13 @@ def _checked(encoded: Encoded) -> tuple[int, int]:
     if indptr[0] != 0 or indptr[-1] != data.size or falls.any():
         row = int(np.argmax(falls)) if falls.any() else rows
         raise UserError(f"row {row}: row pointers must rise from 0 to the {data.size} stored weights")
-    outside = (indices < 0) | (indices >= cols)
-    if outside.any():
-        place = int(np.argmax(outside))
-        row = int(np.searchsorted(indptr, place, side="right")) - 1
-        raise UserError(f"row {row}: column {indices[place]} is outside the matrix of {cols} columns")
-    _check_rising(indices, indptr)
+    place = codecs.stray_column(read_only(indices), read_only(indptr), cols)
+    if place >= 0:
+        row, column = int(np.searchsorted(indptr, place, side="right")) - 1, indices[place]
+        if 0 <= column < cols:
+            raise UserError(f"row {row}: columns do not rise; sort them and add duplicates first")
+        raise UserError(f"row {row}: column {column} is outside the matrix of {cols} columns")
     return rows, cols
-
-
-def _check_rising(indices: np.ndarray, indptr: np.ndarray) -> None:
-    """Columns must rise within each row, so that no weight is given twice."""
-    rises = np.diff(indices) > 0
-    begins = indptr[1:-1]
-    inner = begins[(begins > 0) & (begins < indices.size)]
-    rises[inner - 1] = True
-    if not rises.all():
-        row = int(np.searchsorted(indptr, int(np.argmin(rises)) + 1, side="right")) - 1
-        raise UserError(f"row {row}: columns do not rise; sort them and add duplicates first")
 
 
 CSR = Codec(

@@ -48,6 +48,40 @@ def scatter(values, mask, target):
 
 
 @njit
+def columns(mask, indices):
+    """The columns of all kept elements, line by line."""
+    k = np.uint64(0)
+    for line in range(mask.shape[0]):
+        for b in range(mask.shape[1]):
+            byte, first = mask[line, b], np.int32(8 * b)
+            for i in range(COUNT[byte]):
+                indices[k + np.uint64(i)] = first + np.int32(WHERE[byte, i])
+            k += np.uint64(COUNT[byte])
+
+
+@njit
+def stray_column(indices, begins, cols):
+    """The place of the first column that does not rise within its line or is outside 0 to cols - 1, or -1."""
+    for line in range(begins.size - 1):
+        last = np.int64(-1)
+        for k in range(begins[line], begins[line + 1]):
+            column = np.int64(indices[k])
+            if column <= last or column >= cols:
+                return np.int64(k)
+            last = column
+    return np.int64(-1)
+
+
+@njit
+def place(values, indices, begins, target):
+    """Put the values of every line into their columns of a `target` [lines, cols]."""
+    for line in range(target.shape[0]):
+        row = target[line]
+        for k in range(begins[line], begins[line + 1]):
+            row[np.uint64(indices[k])] = values[k]
+
+
+@njit
 def gather_pairs(words, nibbles, width, pairs):
     """The two weights that a nibble i0 | i1 << 2 names of each group of four, `width` bits each: a word in, a pair out.
 
