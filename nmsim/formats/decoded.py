@@ -40,7 +40,8 @@ class Decoded(Source):
         ]
         first = {matrix.parts[0]: matrix.name for matrix in found}
         others = {part for matrix in found for part in matrix.parts[1:]}
-        self._source, self._held = source, ("", np.empty(0))
+        self._source = source
+        self._held: dict[str, np.ndarray] = {}
         self.files = {
             file: tuple(first.get(name, name) for name in names if name not in others)
             for file, names in source.files.items()
@@ -63,10 +64,10 @@ class Decoded(Source):
         """The whole tensor."""
         if name not in self.matrices:
             return self._source.read(name)
-        if self._held[0] != name:
-            self._held = ("", np.empty(0))  # so that two are never in memory
-            self._held = (name, self.matrices[name].dense())
-        return self._held[1]
+        if name not in self._held:
+            self._held.clear()  # first, so that two are never in memory
+            self._held[name] = self.matrices[name].dense()
+        return self._held[name]
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop` along the first axis; of an encoded matrix, all are decoded and held."""

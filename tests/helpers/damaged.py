@@ -17,10 +17,13 @@ from nmsim.formats.codecs import CODECS
 from nmsim.formats.detect import look
 from nmsim.formats.exchange import Encode, copy_file, decode_file, encode_file
 from nmsim.formats.memory import Memory
+from nmsim.formats.pruning import Choice, by_magnitude, misfit, prune_file
 from nmsim.formats.shards import open_weights
+from nmsim.formats.tensors import Source
 
 SECONDS = 20
-MEMORY_BYTES = 1 << 26  # files are a few kilobytes, and a decoded matrix is at most 4,096 times as large
+ENOUGH_BYTES = 1 << 17  # what Python's objects take for any file
+GROWTH = 10  # copies of the file and of what it stands for: text, JSON, masks of a byte a weight
 HOSTILE = [
     -1,
     0,
@@ -155,27 +158,51 @@ def _poke(rng, table):
 
 
 def use(path: Path, out: Path) -> str:
-    """Open, look at and decode a file; the line a user is told, "" if all went well.
+    """Open, look at, decode and prune a file; the line a user is told, "" if all went well.
 
-    Anything but a `UserError` gets out, as does a file that takes too long or too much memory.
+    Anything but a `UserError` gets out, as does a file that takes too long or more memory than its own size and that of
+    what it stands for explain. What is loaded once, such as a kernel for its types, is not held against it.
     """
-    tracemalloc.reset_peak()
-    try:
-        with _time_limit(), open_weights(path) as source:
-            for name, spec in source.specs.items():
-                if len(spec.shape) == 2 and spec.dtype.itemsize <= 4:
-                    look(source, name, int(source.reduction_axis(name) or 0))
-            decode_file(source, out, len_of)
-            said = ""
-    except UserError as error:
-        said = str(error)
-        assert "\n" not in said, said
-        assert not out.exists(), "a refused file was written"
-    out.unlink(missing_ok=True)
-    if tracemalloc.is_tracing():
-        peak = tracemalloc.get_traced_memory()[1]
-        assert peak < MEMORY_BYTES, f"{peak} bytes were allocated for a file of {path.stat().st_size}"
+    said, too_much = _used(path, out)
+    if too_much:
+        said, too_much = _used(path, out)
+    assert too_much <= 0, f"{too_much} bytes too many were allocated for a file of {path.stat().st_size}"
     return said
+
+
+def _used(path: Path, out: Path) -> tuple[str, int]:
+    """What a user is told, and by how many bytes the memory exceeds what is explained."""
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    said, size = [], path.stat().st_size
+    for task in (_decode, _prune):
+        try:
+            with _time_limit(), open_weights(path) as source:
+                task(source, out)
+            size += out.stat().st_size
+            out.unlink()
+        except UserError as error:
+            said.append(str(error))
+        assert not out.exists(), "a refused file was written"
+    assert "\n" not in "".join(said), said
+    peak = tracemalloc.get_traced_memory()[1] - before
+    return "".join(said[:1]), peak - ENOUGH_BYTES - GROWTH * size
+
+
+def _decode(source: Source, out: Path) -> None:
+    for name, spec in source.specs.items():
+        if len(spec.shape) == 2 and spec.dtype.itemsize <= 4:
+            look(source, name, int(source.reduction_axis(name) or 0))
+    decode_file(source, out, len_of)
+
+
+def _prune(source: Source, out: Path) -> None:
+    choices = {
+        name: Choice(Pattern(2, 4), 1, by_magnitude)
+        for name, spec in source.specs.items()
+        if not misfit(spec, Pattern(2, 4), 1)
+    }
+    prune_file(source, out, choices, len_of)
 
 
 @contextmanager
