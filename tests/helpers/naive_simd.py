@@ -42,4 +42,8 @@ def window_products(out, x, start, stride, values, index, first, windows, slots,
                     out[i * width + lane] += values[at + lane] * x[column + i * stride]
 
 
-TWINS = (add_lists, transpose_in, transpose_out, add_dots, window_products)
+def address(x):
+    return x.ctypes.data
+
+
+TWINS = (address, add_lists, transpose_in, transpose_out, add_dots, window_products)
