@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -160,3 +161,12 @@ def test_no_import_compiles_or_changes_threads_environment_or_error_state():
 def test_import_nmsim_loads_no_compiler():
     code = "import sys, nmsim, hwmodel, nmsim_analysis; sys.exit(bool({'numba', 'llvmlite', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_file_holds_the_marks_of_an_unfinished_merge():
+    folders = [path for name in (*FOLDERS, "docs", "tests", "requirements", ".ci") for path in (ROOT / name).rglob("*")]
+    files = [
+        path for path in (*folders, *ROOT.glob("*.*"), ROOT / "Makefile") if path.is_file() and path.suffix != ".pyc"
+    ]
+    assert [path for path in files if re.search(rb"^(<{7}|>{7}) ", path.read_bytes(), re.MULTILINE)] == []
+    assert len(files) > len(MODULES)
