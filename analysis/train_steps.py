@@ -11,6 +11,7 @@ from hwmodel.pattern import Pattern
 from nmsim import optim
 from nmsim.models.build import build_model
 from nmsim.optim import OptimizerConfig
+from nmsim.probe import Probe
 from nmsim.recipes import Recipe, find
 from nmsim.shards import Lesson, Shards
 from nmsim.sparsifier import Execution, Sparsifier
@@ -53,23 +54,29 @@ CASES = (
 
 
 class OwnStep:
-    """A model of ours with its optimiser, and a recipe at the feed-forward sites."""
+    """A model of ours with its optimiser, a recipe at the feed-forward sites, and statistics every so many steps."""
 
-    def __init__(self, case: Case, threads: int, recipe: Recipe, execution: Execution = "dense") -> None:
+    def __init__(
+        self, case: Case, threads: int, recipe: Recipe, execution: Execution = "dense", statistics_every: int = 0
+    ) -> None:
         self.model = build_model(case.config, np.random.default_rng(0))
         self.team, self.done = Team(threads), 0
         weights = self.model.sparsifiable()
-        self.sparsifier = Sparsifier({"*.mlp.*": recipe}, weights, np.random.default_rng(0), execution)
+        self.sparsifier = Sparsifier({"*.mlp.*": recipe}, weights, np.random.default_rng(0), execution, team=self.team)
         self.optimizer = optim.create(OPTIMIZER, self.model.params(), 1, self.team)
         self.shards = Shards(self.model, case.config, self.optimizer.flat, self.team, threads)
+        self.probe = Probe(self.model, self.sparsifier, self.optimizer.flat, statistics_every)
 
     def step(self, lesson: Lesson) -> float:
         """One training step; the loss before it."""
+        self.probe.masks(self.done)
         self.sparsifier.before_forward(self.done)
         loss = self.shards.gradient(lesson, [0])
+        self.probe.gradients(self.done)
         self.sparsifier.after_backward(self.done)
-        norm = optim.gradient_norm(self.optimizer.flat, self.team)
-        self.optimizer.update(self.done, optim.clip_factor(norm, OPTIMIZER.clip))
+        clip = optim.clip_factor(optim.gradient_norm(self.optimizer.flat, self.team), OPTIMIZER.clip)
+        self.optimizer.update(self.done, clip)
+        self.probe.record(self.done, clip)
         self.done += 1
         return loss.value
 

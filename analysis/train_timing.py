@@ -23,13 +23,17 @@ BLOCK_SECONDS = 0.25
 
 
 def contenders(case: Case, threads: int) -> dict[str, Step]:
-    """What is timed: our step dense, at 1:8 with new masks at every step or one mask, and compressed; and PyTorch's."""
+    """What is timed: our step dense, at 1:8 with new masks at every step or one mask, with statistics, and compressed.
+
+    And PyTorch's.
+    """
     lesson = case.lesson(0)
     dense = OwnStep(case, threads, recipe("dense"))
     found = {
         "dense": _bound(dense, lesson),
         "masked": _bound(OwnStep(case, threads, recipe("sr_ste")), lesson),
         "masked once": _bound(OwnStep(case, threads, recipe("sr_ste", refresh=10**9)), lesson),
+        "recorded": _bound(OwnStep(case, threads, recipe("sr_ste"), statistics_every=1), lesson),
         "compressed": _bound(OwnStep(case, threads, recipe("sr_ste"), "compressed"), lesson),
     }
     if importlib.util.find_spec("torch") is not None:

@@ -95,7 +95,7 @@ def attention(
         softmax.softmax(_stack(p), limits, many, _scale(q), causal)
         gemm.matmul(p, v, site=f"{site}.attend", out=heads(out, batch, many))
         return out, p
-    p = recycled((batch, many, queries, -(-keys // lanes) * lanes), q.dtype)
+    p = recycled((batch, many, queries, fused.room(keys, lanes)), q.dtype)
     held = scratch(d_head * p.shape[3], q.dtype)
     fused.forward(lanes)(q, k, v, limits, _scale(q), causal, p, heads(out, batch, many), held)
     gemm.note_stack(f"{site}.scores", "fprop", (queries, d_head, keys), batch * many, q.dtype)

@@ -200,13 +200,13 @@ class Fan:
         y = gemm.fprop_joined(x, whole, self.sites)
         if self.biased:
             y += np.concatenate([layer.bias.value for layer in self.layers])
-        return np.split(y, len(self.layers), axis=1)
+        return self._parts(y)
 
     def gradients(self, t: int) -> list[Outputs]:
         """Where `backward` expects the output gradients of `t` rows."""
         weight = self.layers[0].weight.value
         self._dy = recycled((t, len(weight) * len(self.layers)), weight.dtype)
-        return np.split(self._dy, len(self.layers), axis=1)
+        return self._parts(self._dy)
 
     def backward(self) -> Inputs:
         """Gradients of the input, the weights and the biases, from what was put into `gradients`."""
@@ -215,8 +215,8 @@ class Fan:
         values = gemm.joined([layer.weight.bwd for layer in self.layers]) if self._is_plain() else None
         grads = gemm.joined([layer.weight.grad for layer in self.layers])
         if values is None or grads is None:
-            parts = np.split(dy, len(self.layers), axis=1)
-            dxs = [layer.backward(np.ascontiguousarray(part)) for layer, part in zip(self.layers, parts, strict=True)]
+            parts = [np.ascontiguousarray(part) for part in self._parts(dy)]
+            dxs = [layer.backward(part) for layer, part in zip(self.layers, parts, strict=True)]
             return functools.reduce(operator.iadd, dxs)
         blank = [layer.weight.take_blank() for layer in self.layers]
         dw = gemm.wgrad_joined(dy, self.layers[0].x, self.sites, out=grads if all(blank) else None)
@@ -228,6 +228,11 @@ class Fan:
             for layer, part in zip(self.layers, np.split(total, len(self.layers)), strict=True):
                 layer.bias.grad += part
         return gemm.dgrad_joined(dy, values, self.sites)
+
+    def _parts(self, joint: Outputs) -> list[Outputs]:
+        """The columns of each layer."""
+        width = joint.shape[1] // len(self.layers)
+        return [joint[:, lo : lo + width] for lo in range(0, joint.shape[1], width)]
 
     def _is_plain(self) -> bool:
         """Whether nothing is done to the operands, and the whole weight gradient is wanted."""

@@ -164,7 +164,7 @@ def _frozen_after(param: Param, step: int) -> int:
 def gradient_norm(flat: Flat, team: Team) -> float:
     """Euclidean norm of all gradients, summed over blocks of fixed length, so that threads do not change its bits."""
     norms = np.empty(math.ceil(flat.size / update.BLOCK), flat.dtype)
-    team.split(lambda lo, hi: update.squared_norms(flat.grad, norms, lo, hi), 0, len(norms))
+    team.split(lambda lo, hi: update.squared_norms(flat.grad, norms, lo, hi), 0, len(norms), update.BLOCK)
     return math.sqrt(float(norms.sum(dtype=np.float64)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
@@ -14,11 +14,17 @@ from hwmodel.pattern import DENSE, Pattern, Structure, Unstructured
 from hwmodel.workload import Plan, SitePlan
 from nmsim.compressed import NMMatrix, compress
 from nmsim.gemm import WIDEST_GROUP
+from nmsim.kernels.threads import threads
 from nmsim.layers import Param
 from nmsim.recipes.recipe import Recipe
 from nmsim.rules.outputs import Sampler
 from nmsim.rules.selection import keep_zeros
 from nmsim.rules.site import BACKWARD_MASK, GRADIENT, MASK, PREFIX, SECOND_MOMENT_FROZEN, SEED, STEP, Mask, Site, Weight
+from nmsim.team import Team
+
+ALONE = Team(1)
+WORTHWHILE = 1 << 18
+"""Weights in all from which on a team is faster than one thread."""
 
 Execution = Literal["dense", "compressed"]
 Remainder = Literal["refuse", "pad", "exclude"]
@@ -48,6 +54,8 @@ class Sparsifier:
     Weights that come pruned begin so: the first mask keeps all that are not zero, whatever the recipe would choose, if
     its structure has room for them.
 
+    The sites are shared among the threads of `team`, where they are large enough.
+
     `notes` says, a line each, where a site got something else than its recipe's nominal structure.
 
     Raises `UserError` for a shell pattern that matches nothing and, all sites at once, for targets that can't be met.
@@ -60,6 +68,8 @@ class Sparsifier:
         rng: np.random.Generator,
         execution: str = "dense",
         remainder: str = "refuse",
+        *,
+        team: Team = ALONE,
     ) -> None:
         _check_choice("execution", execution, get_args(Execution))
         _check_choice("remainder", remainder, get_args(Remainder))
@@ -78,6 +88,7 @@ class Sparsifier:
         self.notes = [f"{site}: {text}; {_OUTCOME[remainder]}" for site, text in misfits.items()]
         self._entries = [e for e in entries if remainder == "pad" or e.param.name not in misfits]
         self.notes += _narrowed(self._entries)
+        self._team = team if sum(e.param.value.size for e in self._entries) >= WORTHWHILE else ALONE
         for entry in self._entries:
             entry.param.slots[SEED] = np.array(rng.integers(2**63))
 
@@ -101,18 +112,14 @@ class Sparsifier:
 
         Calling it again at the same step sets the same operands: what changes state is done once a step.
         """
-        for recipe in dict.fromkeys(entry.recipe for entry in self._entries):
-            self._advance(recipe, step)
-        for entry in self._entries:
-            self._set_operands(entry, step)
+        with threads(self._team.threads):
+            for recipe in dict.fromkeys(entry.recipe for entry in self._entries):
+                self._advance(recipe, step)
+        self._for_each(lambda entry: self._set_operands(entry, step))
 
     def after_backward(self, step: int) -> None:
         """Turn the raw gradient of every weight into what the optimiser sees."""
-        for param, recipe, site in ((e.param, e.recipe, e.site(step)) for e in self._entries):
-            if recipe.saves_gradient(step):
-                param.slots[GRADIENT] = param.grad.copy()
-            recipe.select.learn(site, param.grad)
-            recipe.grad(param.grad, site, recipe.weight)
+        self._for_each(lambda entry: _change_gradient(entry, step))
 
     def plan(self, step: int) -> Plan:
         """What every sparse site really offers its products at `step`, whether it ran compressed or not."""
@@ -126,6 +133,9 @@ class Sparsifier:
     def masks(self) -> dict[str, Mask]:
         """The weights that live at each sparse site."""
         return {e.param.name: e.param.slots[MASK] for e in self._entries if MASK in e.param.slots}
+
+    def _for_each(self, work: Callable[[_Entry], None]) -> None:
+        self._team.map(lambda index: work(self._entries[index]), len(self._entries))
 
     def _advance(self, recipe: Recipe, step: int) -> None:
         """Choose the masks of the sites of one recipe and let its rules change the masters, once a step."""
@@ -182,6 +192,15 @@ def _operand(w: Weight, mask: Mask, structure: Structure, axis: int) -> Weight |
     if not isinstance(structure, Pattern) or structure.is_dense:
         return w
     return compress(w, mask, structure, axis)
+
+
+def _change_gradient(entry: _Entry, step: int) -> None:
+    """Turn the raw gradient of one weight into what the optimiser sees."""
+    param, recipe, site = entry.param, entry.recipe, entry.site(step)
+    if recipe.saves_gradient(step):
+        param.slots[GRADIENT] = param.grad.copy()
+    recipe.select.learn(site, param.grad)
+    recipe.grad(param.grad, site, recipe.weight)
 
 
 def _adopt(site: Site, mask: Mask, recipe: Recipe) -> None:

@@ -86,8 +86,8 @@ class Trainer:
             self._take_initial()
         masks = np.random.default_rng([run.seed, MASKS])
         weights = self.model.sparsifiable()
-        self.sparsifier = Sparsifier(run.recipes(), weights, masks, run.execution, run.remainder)
         self.team = Team(run.threads)
+        self.sparsifier = Sparsifier(run.recipes(), weights, masks, run.execution, run.remainder, team=self.team)
         self.optimizer = optim.create(run.optimizer, self.params, run.steps, self.team)
         self.flat = self.optimizer.flat
         self.average = self._start_average()

@@ -42,7 +42,9 @@ MAY_IMPORT = {
     "nmsim.schedules": {"hwmodel.pattern"},
     "nmsim.rules": {"nmsim.masks", "nmsim.schedules", *SHARED},
     "nmsim.recipes": ALGEBRA | SHARED,
-    "nmsim.sparsifier": {"nmsim.recipes", "nmsim.compressed", "nmsim.gemm", "nmsim.layers", *ALGEBRA, *SHARED},
+    "nmsim.sparsifier": {
+        "nmsim.recipes", "nmsim.compressed", "nmsim.gemm", "nmsim.kernels.threads", "nmsim.layers", "nmsim.team", *ALGEBRA, *SHARED
+    },
     "nmsim.data": {"platformdirs"},
     "nmsim.formats": {
         "hwmodel.footprint", "nmsim.masks", "nmsim.compressed", "nmsim.kernels", "ml_dtypes", "onnx", "google", "scipy", *SHARED

@@ -17,12 +17,16 @@ import pandas as pd
 from cyclopts import Parameter
 
 from hwmodel.errors import UserError
+from nmsim.run import Run
 
 from ..page import Column
 from ..terminal import show_lines, show_table
 
 INTEL_TRUE = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 """What MKL asks before it takes its fast paths; preloaded, it answers for an AMD processor too."""
+
+STATISTICS_EVERY = Run.statistics_every
+"""The default interval, over which the cost of a step with statistics is spread."""
 
 COLUMNS = (
     Column("case", "model and batch"),
@@ -33,6 +37,7 @@ COLUMNS = (
     Column("over_torch", "PyTorch / ours", "{:.2f}", source="measured"),
     Column("compressed_gain", "dense / SR-STE 1:8 compressed", "{:.2f}", source="measured"),
     Column("refresh_percent", "new masks, % of step", "{:.1f}", source="measured"),
+    Column("statistics_percent", "statistics, % of step", "{:.1f}", source="measured"),
 )
 
 
@@ -88,6 +93,7 @@ def _figures(seconds: dict[str, float]) -> dict[str, float]:
         "over_torch": torch / dense,
         "compressed_gain": dense / seconds["compressed"],
         "refresh_percent": 100 * (seconds["masked"] - seconds["masked once"]) / seconds["masked"],
+        "statistics_percent": 100 * (seconds["recorded"] / seconds["masked"] - 1) / STATISTICS_EVERY,
     }
 
 

@@ -1,8 +1,8 @@
 """Attention head by head, reading queries, keys and values in place: scores, their softmax, and all gradients.
 
 Arrays of a kernel are float32 [batch, heads, tokens, d_head] with any strides but the last, which is 1; d_head is a
-multiple of the vector width. Scores are [batch, heads, queries, room], `room` the keys filled up to whole vectors. A
-causal product leaves out the blocks above the diagonal; what stands there is not written and not read.
+multiple of the vector width. Scores are [batch, heads, queries, room], `room` at least the keys filled up to whole
+vectors. A causal product leaves out the blocks above the diagonal; what stands there is not written and not read.
 """
 
 from functools import cache
@@ -15,6 +15,15 @@ ROWS = 6
 # Rows of a softmax at a time.
 TOGETHER = 3
 BYTES = 4
+
+
+def room(keys, width):
+    """Length of a row of scores: whole vectors, of an odd number.
+
+    Columns of scores are read too. At a power of two of bytes from each other, their elements would share a few sets of
+    the first cache and push each other out.
+    """
+    return (-(-keys // width) | 1) * width
 
 
 @cache

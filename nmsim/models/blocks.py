@@ -14,6 +14,7 @@ from hwmodel.networks import TransformerConfig
 from nmsim import functional
 from nmsim.functional import Rows, Vector
 from nmsim.kernels import pointwise
+from nmsim.kernels.scratch import recycled
 from nmsim.layers import Build, Fan, Linear, Norm, Param
 
 
@@ -228,7 +229,8 @@ class Stack:
 
     def backward(self, dh: Rows, context: Context) -> Rows:
         """Gradient of the stream before the first part."""
-        dx = np.zeros_like(dh)
+        dx = recycled(dh.shape, dh.dtype)
+        dx.fill(0)
         for branch, norm in zip(reversed(self.branches), reversed(self.norms[1:]), strict=True):
             norm.backward(dh, dx, branch.dbias)
             dh = branch.backward(dx, context)

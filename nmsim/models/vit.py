@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from hwmodel.networks import ViTConfig
 from nmsim.functional import Rows
+from nmsim.kernels.scratch import recycled
 from nmsim.layers import Build, Linear, Param
 from nmsim.models.base import check_supported, own_weights
 from nmsim.models.blocks import Context, Noise, Sight, stack
@@ -77,8 +78,9 @@ class ViT:
         return np.ascontiguousarray(h[:, 0]) if self.config.pool == "class" else h.mean(axis=1)
 
     def _pool_backward(self, dy: Rows) -> Tokens:
-        dh = np.zeros((len(dy), self.config.tokens, self.config.width), dy.dtype)
+        dh: Tokens = recycled((len(dy), self.config.tokens, self.config.width), dy.dtype)
         if self.config.pool == "class":
+            dh.fill(0)
             dh[:, 0] = dy
         else:
             dh[:] = (dy / dy.dtype.type(self.config.tokens))[:, None]

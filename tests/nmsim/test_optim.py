@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+
 import naive_layers
 import numpy as np
 import pytest
 
 from hwmodel.errors import UserError
 from nmsim import optim
+from nmsim import team as team_module
 from nmsim.flat import ALIGNMENT, Flat
 from nmsim.layers import Param
 from nmsim.optim import OptimizerConfig
 from nmsim.rules.site import SECOND_MOMENT_FROZEN
-from nmsim.team import Team
+from nmsim.team import SMALLEST, Team
 
 ONE = Team(1)
 PLAIN = {"warmup": 0.0, "schedule": "constant", "lr": 0.01}
@@ -91,8 +94,23 @@ def test_a_frozen_second_moment_stays_with_its_bias_correction():
     assert (other.slots["square"] != moving).all()
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_team_returns_what_every_part_found_in_order(threads):
+    team = Team(threads)
+    assert team.map(lambda part: part * part, 5) == [0, 1, 4, 9, 16]
+    workers = set(team.map(lambda _: threading.get_ident(), threads))
+    assert threading.get_ident() in workers
+    pieces = []
+    team.split(lambda lo, hi: pieces.append((lo, hi)), 3, 10, elements=2 * SMALLEST)
+    assert sorted(pieces) == [(3 + 7 * i // threads, 3 + 7 * (i + 1) // threads) for i in range(threads)]
+    team.split(lambda lo, hi: pieces.append((lo, hi)), 0, SMALLEST - 1)
+    assert pieces[-1] == (0, SMALLEST - 1)
+    team.close()
+
+
 @pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
-def test_two_threads_give_the_bits_of_one(kind):
+def test_two_threads_give_the_bits_of_one(kind, monkeypatch):
+    monkeypatch.setattr(team_module, "SMALLEST", 0)
     found = []
     for threads in (1, 2):
         team = Team(threads)

@@ -14,7 +14,7 @@ import tomli_w
 
 from hwmodel.errors import UserError
 from hwmodel.toml import build
-from nmsim import checkpoint
+from nmsim import checkpoint, sparsifier, team
 from nmsim.history import History
 from nmsim.recipes import RECIPES
 from nmsim.run import Run, read_run
@@ -140,7 +140,9 @@ def test_options_survive_a_resume(extra, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dense", "sr_ste", "mvue"])
-def test_threads_do_not_change_bits(name):
+def test_threads_do_not_change_bits(name, monkeypatch):
+    monkeypatch.setattr(sparsifier, "WORTHWHILE", 0)
+    monkeypatch.setattr(team, "SMALLEST", 0)
     states = [state(trained(sparse(name, shards=2, threads=threads), 4)) for threads in (1, 2)]
     assert states[0] == states[1]
 
