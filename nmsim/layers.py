@@ -229,7 +229,7 @@ class Fan:
                 layer.bias.grad += part
         return gemm.dgrad_joined(dy, values, self.sites)
 
-    def _parts(self, joint: Outputs) -> list[Outputs]:
+    def _parts(self, joint: Float[np.ndarray, "t d_outs"]) -> list[Outputs]:
         """The columns of each layer."""
         width = joint.shape[1] // len(self.layers)
         return [joint[:, lo : lo + width] for lo in range(0, joint.shape[1], width)]
