@@ -229,7 +229,7 @@ class Stack:
 
     def backward(self, dh: Rows, context: Context) -> Rows:
         """Gradient of the stream before the first part."""
-        dx = recycled(dh.shape, dh.dtype)
+        dx: Rows = recycled(dh.shape, dh.dtype)
         dx.fill(0)
         for branch, norm in zip(reversed(self.branches), reversed(self.norms[1:]), strict=True):
             norm.backward(dh, dx, branch.dbias)
