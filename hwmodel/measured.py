@@ -91,6 +91,8 @@ def why_uncovered(row: pd.Series[str]) -> str:
         return f"no model of the operation {row.op}"
     if not row.device_name:
         return "device not in the catalogue"
+    if not any(LIBRARIES[name].kind == "dense" for name in load_device(row.device_name).libraries):
+        return "device runs no library of a GPU: kernels timed on it have no model"
     if not row.library_name:
         return f"library not modelled for {row.op}"
     if not row.dtype_name or row.dtype_name not in load_device(row.device_name).peaks:

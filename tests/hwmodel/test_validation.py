@@ -76,16 +76,17 @@ def test_throughput_and_time_are_the_same_measurement(tmp_path):
 
 
 def test_what_is_not_covered_says_why(tmp_path):
-    cases = {
-        "op": ("conv", "no model of the operation"),
-        "device": ("Abacus", "device not in the catalogue"),
-        "library": ("MyGEMM", "library not modelled"),
-        "dtype": ("fp8", "no peak rate for fp8"),
-        "k": ("", "size is missing"),
-        "unit": ("furlongs", "no time or rate"),
-        "value": ("0", "value is missing or 0"),
-    }
-    for name, (value, said) in cases.items():
+    cases = [
+        ("op", "conv", "no model of the operation"),
+        ("device", "Abacus", "device not in the catalogue"),
+        ("device", "stc", "runs no library of a GPU"),
+        ("library", "MyGEMM", "library not modelled"),
+        ("dtype", "fp8", "no peak rate for fp8"),
+        ("k", "", "size is missing"),
+        ("unit", "furlongs", "no time or rate"),
+        ("value", "0", "value is missing or 0"),
+    ]
+    for name, value, said in cases:
         rows, uncovered = split_covered(read_measured(table(tmp_path / "t.csv", **{name: value})))
         assert len(rows) == 1
         assert said in uncovered.reason.iloc[0]
