@@ -286,7 +286,7 @@ def _kept_gradient(dy: np.ndarray, x: np.ndarray, like: NMMatrix) -> NMMatrix:
     if not COMPILED:
         plain.kept_products(a, b, like.indices, like.pattern.m, out.reshape(like.values.shape))
         return like.with_values(out.reshape(like.values.shape))
-    tile = layouts.tile_for(a.shape[0], 8, like.dtype.itemsize)
+    tile = layouts.tile_for(a.shape[0], layouts.widest_dots(like.pattern.density), like.dtype.itemsize)
     lists = layouts.dot_lists(like, tile)
     kernel = products.dotter(tile.vectors, tile.width)
     room = (lists.blocks.depth + 1) * tile.tokens

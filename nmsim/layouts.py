@@ -106,9 +106,14 @@ def _cache_share(density: float) -> float:
     return 0.75 if density > 0.1 else 1.5 if host.vector_bytes() == AVX2 else 1.0
 
 
+def widest_dots(density: float) -> int:
+    """Vectors of a full tile of dots."""
+    return 8 if density > 0.3 else 4
+
+
 def _dots_cache_share(density: float) -> float:
-    """The same for a block of dots."""
-    return 0.75 if density > 0.2 else 1.5 if density > 0.1 else 2.25
+    """The same as `_cache_share` for a block of dots, which is then cut to whole turns."""
+    return 1.0 if density > 0.3 else 1.5 if density > 0.2 else 2.0 if density > 0.1 else 4.0
 
 
 def _blocks(c: NMMatrix, inner: int, tile: Tile, block: int, output_bytes: int) -> Blocks:
@@ -137,8 +142,8 @@ def even_lists(c: NMMatrix, tile: Tile) -> EvenLists:
 def dot_lists(c: NMMatrix, tile: Tile) -> DotLists:
     """Lists by line of `c`, of places to be computed; long enough that their sums over lanes are shared."""
     m, n = c.pattern.m, c.pattern.n
-    rows = _block_rows(c, _dots_cache_share(c.pattern.density), tile, m)
-    block = max(rows, tile.width * m // n // m * m)
+    turn = m * -(-tile.width // n)
+    block = _block_rows(c, _dots_cache_share(c.pattern.density), tile, turn)
     blocks = _blocks(c, c.shape[c.axis], tile, block, OUTPUT_BYTES // 4)
     return DotLists(blocks, _panel_rows(c, blocks.depth), _cuts(c, blocks, block), c.values.shape[1] * n)
 

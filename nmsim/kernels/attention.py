@@ -7,7 +7,7 @@ vectors. A causal product leaves out the blocks above the diagonal; what stands 
 
 from functools import cache
 
-from nmsim.kernels import simd
+from nmsim.kernels import simd, simd_rows
 from nmsim.kernels.jit import njit
 
 # Rows of a block: with two vectors each, 12 sums stay in 16 registers.
@@ -36,10 +36,10 @@ def _blocks(width):
             vector = width * BYTES
             for j in range(cols // (2 * width)):
                 here = 2 * j * vector
-                simd.block_product(c + here, pitch, a, row, step, b + here, stride, count, rows, 2, width)
+                simd_rows.block_product(c + here, pitch, a, row, step, b + here, stride, count, rows, 2, width)
             if cols // width % 2:
                 here = (cols - width) * BYTES
-                simd.block_product(c + here, pitch, a, row, step, b + here, stride, count, rows, 1, width)
+                simd_rows.block_product(c + here, pitch, a, row, step, b + here, stride, count, rows, 1, width)
 
         return strip
 
@@ -73,10 +73,10 @@ def _turner(width):
         squares = tokens // width * width
         for i in range(0, squares, width):
             for j in range(0, d, width):
-                simd.turn_square(panel + (j * room + i) * BYTES, room, x + (i * stride + j) * BYTES, stride, width)
+                simd_rows.turn_square(panel + (j * room + i) * BYTES, room, x + (i * stride + j) * BYTES, stride, width)
         for i in range(squares, tokens):
             for j in range(d):
-                simd.copy_element(panel + (j * room + i) * BYTES, x + (i * stride + j) * BYTES)
+                simd_rows.copy_element(panel + (j * room + i) * BYTES, x + (i * stride + j) * BYTES)
 
     return turn
 
@@ -89,20 +89,20 @@ def _softeners(width):
     def soften(p, pitch, seen, more, limit, vectors, scale, rows):
         done = 0
         while done + TOGETHER <= rows:
-            simd.softmax_rows(p, pitch, seen, more, limit, vectors, scale, TOGETHER, width)
+            simd_rows.softmax_rows(p, pitch, seen, more, limit, vectors, scale, TOGETHER, width)
             p, seen, done = p + TOGETHER * pitch * BYTES, seen + TOGETHER * more, done + TOGETHER
         while done < rows:
-            simd.softmax_rows(p, pitch, seen, more, limit, vectors, scale, 1, width)
+            simd_rows.softmax_rows(p, pitch, seen, more, limit, vectors, scale, 1, width)
             p, seen, done = p + pitch * BYTES, seen + more, done + 1
 
     @njit
     def soften_gradient(dp, pitch, p, vectors, scale, rows):
         done = 0
         while done + TOGETHER <= rows:
-            simd.softmax_gradient_rows(dp, pitch, p, vectors, scale, TOGETHER, width)
+            simd_rows.softmax_gradient_rows(dp, pitch, p, vectors, scale, TOGETHER, width)
             p, dp, done = p + TOGETHER * pitch * BYTES, dp + TOGETHER * pitch * BYTES, done + TOGETHER
         while done < rows:
-            simd.softmax_gradient_rows(dp, pitch, p, vectors, scale, 1, width)
+            simd_rows.softmax_gradient_rows(dp, pitch, p, vectors, scale, 1, width)
             p, dp, done = p + pitch * BYTES, dp + pitch * BYTES, done + 1
 
     return soften, soften_gradient

@@ -11,6 +11,10 @@ from nmsim.kernels import simd
 from nmsim.kernels.jit import njit
 from nmsim.kernels.panels import packing
 
+# A sparse result is asked for this many lines ahead: its pieces lie too far apart for the processor to foresee.
+AHEAD = 4
+LINE_BYTES = 64
+
 
 @cache
 def even_lists(rows, vectors, width):
@@ -86,13 +90,20 @@ def dotter(vectors, width):
     pack, _ = packing(width, tile)
 
     @njit
-    def add_line(out, first, last, a, row, b, index):
-        most, some = (last - first) // width, (last - first) % width // few
-        simd.add_dots(out, first, a, row, b, index, first, most, width, vectors, width)
-        first += most * width
-        simd.add_dots(out, first, a, row, b, index, first, some, few, vectors, width)
-        first += some * few
-        simd.add_dots(out, first, a, row, b, index, first, last - first, 1, vectors, width)
+    def add_block(out, a, b, index, r0, r1, stride, cut, length):
+        most, some, rest = length // width, length % width // few, length % few
+        for r in range(r0, r1):
+            first = r * stride + cut
+            far = first + AHEAD * stride
+            for s in range(far, far + length, LINE_BYTES // out.itemsize):
+                simd.fetch(out, s)
+            for s in range(far, far + length, LINE_BYTES // index.itemsize):
+                simd.fetch(index, s)
+            simd.add_dots(out, first, a, r - r0, b, index, first, most, width, vectors, width)
+            first += most * width
+            simd.add_dots(out, first, a, r - r0, b, index, first, some, few, vectors, width)
+            first += some * few
+            simd.add_dots(out, first, a, r - r0, b, index, first, rest, 1, vectors, width)
 
     @njit
     def multiply(out, a, b, index, cuts, stride, blocks, panel, acc, lo, hi):
@@ -107,9 +118,8 @@ def dotter(vectors, width):
                     r1 = min(r0 + height, hi)
                     pack(acc, a, t0, t1, r0, r1)
                     for block in range(chunk_blocks):
-                        for r in range(r0, r1):
-                            first, last = r * stride + cuts[chunk, block], r * stride + cuts[chunk, block + 1]
-                            add_line(out, first, last, acc, r - r0, panel, index)
+                        cut, end = cuts[chunk, block], cuts[chunk, block + 1]
+                        add_block(out, acc, panel, index, r0, r1, stride, cut, end - cut)
 
     return multiply
 
