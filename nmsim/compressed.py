@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from nmsim.kernels import select
+from nmsim.kernels.scratch import recycled
 from nmsim.kernels.threads import split
 
 
@@ -115,8 +116,8 @@ def compress(
     _check_type(w.dtype)
     lines, kept = (w, mask.astype(bool, copy=False)) if axis == 1 else (w.T, mask.T)
     groups = -(-lines.shape[1] // pattern.m)
-    values = np.empty((lines.shape[0], groups, pattern.n), w.dtype)
-    indices = np.empty(values.shape, np.min_scalar_type(pattern.m))
+    values: np.ndarray = recycled((lines.shape[0], groups, pattern.n), w.dtype)
+    indices: np.ndarray = recycled(values.shape, np.min_scalar_type(pattern.m))
     crowded = split(lambda lo, hi: select.compress(values, indices, lines, kept, pattern.m, lo, hi), lines.shape[0], 16)
     for place in crowded:
         if place >= 0:

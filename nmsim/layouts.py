@@ -7,7 +7,6 @@ panel holds, and these into blocks of `block` rows, which stay in the first cach
 
 from __future__ import annotations
 
-import itertools
 import threading
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from nmsim.compressed import NMMatrix
 from nmsim.kernels import host, layout
-from nmsim.kernels.scratch import aligned
+from nmsim.kernels.scratch import aligned, recycled
 from nmsim.kernels.threads import split
 
 # Bytes of a panel's reduction chunk: two thirds of the 2 MiB of scratch that a thread may use at the widest tile.
@@ -51,7 +50,8 @@ class Blocks(NamedTuple):
 class EvenLists(NamedTuple):
     """Lists of equal length, one for each of `lines`; block b of chunk c has slots cuts[c, b] to cuts[c, b + 1] of it.
 
-    The lists of a block follow each other, so that they are read as one stream.
+    The lists of a block follow each other in sets that run together (`layout.slot_of`), so that a product reads one
+    stream.
     """
 
     blocks: Blocks
@@ -134,8 +134,9 @@ def even_lists(c: NMMatrix, tile: Tile) -> EvenLists:
     blocks = _blocks(c, c.shape[c.axis], tile, block, OUTPUT_BYTES)
     cuts = _cuts(c, blocks, block)
     ends = np.append(cuts[:, :-1].ravel(), cuts[-1, -1])
-    places = _once(c.index_layouts, ("blocks", block, blocks.depth), lambda: _block_places(c, ends, blocks.depth))
-    values = _once(c.value_layouts, ("blocks", block, blocks.depth), lambda: _block_values(c, ends))
+    key, sizes = ("blocks", block, blocks.depth, tile.rows, blocks.height), (ends, tile.rows, blocks.height)
+    places = _once(c.index_layouts, key, lambda: _in_sets(_panel_rows(c, blocks.depth), *sizes))
+    values = _once(c.value_layouts, key, lambda: _in_sets(_by_line(c.values), *sizes))
     return EvenLists(blocks, places, values, np.arange(blocks.height, dtype=np.int32), cuts, lines)
 
 
@@ -145,7 +146,7 @@ def dot_lists(c: NMMatrix, tile: Tile) -> DotLists:
     turn = m * -(-tile.width // n)
     block = _block_rows(c, _dots_cache_share(c.pattern.density), tile, turn)
     blocks = _blocks(c, c.shape[c.axis], tile, block, OUTPUT_BYTES // 4)
-    return DotLists(blocks, _panel_rows(c, blocks.depth), _cuts(c, blocks, block), c.values.shape[1] * n)
+    return DotLists(blocks, _panel_rows(c, blocks.depth).reshape(-1), _cuts(c, blocks, block), c.values.shape[1] * n)
 
 
 def _cuts(c: NMMatrix, blocks: Blocks, block: int) -> np.ndarray:
@@ -160,28 +161,24 @@ def _cuts(c: NMMatrix, blocks: Blocks, block: int) -> np.ndarray:
 def _panel_rows(c: NMMatrix, depth: int) -> np.ndarray:
     def build() -> np.ndarray:
         lines, groups, n = c.values.shape
-        index = np.empty((lines, groups * n), np.uint16)
+        index = recycled((lines, groups * n), np.uint16)
         split(lambda lo, hi: layout.panel_rows(index, c.indices, c.pattern.m, depth, lo, hi), lines, 16)
-        return _frozen(index.reshape(-1))
+        return _frozen(index)
 
     rows: np.ndarray = _once(c.index_layouts, ("rows", depth), build)
     return rows
 
 
-def _block_places(c: NMMatrix, ends: np.ndarray, depth: int) -> np.ndarray:
-    index = np.empty(c.values.size, np.uint16)
-    split(lambda lo, hi: layout.block_rows(index, c.indices, ends, c.pattern.m, depth, lo, hi), c.values.shape[0], 16)
-    return _frozen(index)
+def _by_line(slots: np.ndarray) -> np.ndarray:
+    """The slots of a line side by side, whatever groups they are in."""
+    lines, groups, n = slots.shape
+    return slots.reshape(lines, groups * n)
 
 
-def _block_values(c: NMMatrix, ends: np.ndarray) -> np.ndarray:
-    """The values of `c`, block by block; one block needs no copy."""
-    if np.count_nonzero(np.diff(ends)) <= 1:
-        return c.values.reshape(-1)
-    count, groups, n = c.values.shape
-    lines, out = c.values.reshape(count, groups * n), np.empty(c.values.size, c.dtype)
-    for first, last in itertools.pairwise(ends.tolist()):
-        out[first * count : last * count].reshape(count, last - first)[:] = lines[:, first:last]
+def _in_sets(slots: np.ndarray, ends: np.ndarray, rows: int, height: int) -> np.ndarray:
+    """The slots of all lines, [lines, slots], block by block and set by set."""
+    out: np.ndarray = recycled((slots.size,), slots.dtype)
+    split(lambda lo, hi: layout.block_lists(out, slots, ends, rows, height, lo, hi), len(slots), 16)
     return _frozen(out)
 
 
@@ -189,15 +186,13 @@ def uneven_lists(c: NMMatrix, tile: Tile) -> UnevenLists:
     """Lists by column of `c`, to be summed along its lines."""
     block = _block_rows(c, _cache_share(c.pattern.density), tile, 1)
     blocks = _blocks(c, c.shape[1 - c.axis], tile, block, OUTPUT_BYTES)
-    parts = _once(
-        c.index_layouts, ("lists", tile.rows, block, blocks), lambda: _build_lists(c, tile.rows, block, blocks)
-    )
-    places, targets, bounds, sets, source = parts
-    values = _once(c.value_layouts, ("values", tile.rows, block, blocks), lambda: _gather_values(c, source))
-    return UnevenLists(blocks, places, values, targets, bounds, sets)
+    key = "lists", tile.rows, block, blocks
+    cut = _once(c.index_layouts, key, lambda: _cut_sets(c, tile.rows, block, blocks))
+    values, places = _once(c.value_layouts, key, lambda: _fill_lists(c, block, blocks, cut))
+    return UnevenLists(blocks, places, values, *cut)
 
 
-def _build_lists(c: NMMatrix, rows: int, lines: int, blocks: Blocks) -> tuple[np.ndarray, ...]:
+def _cut_sets(c: NMMatrix, rows: int, lines: int, blocks: Blocks) -> tuple[np.ndarray, ...]:
     groups, m = c.values.shape[1], c.pattern.m
     highs = max(1, -(-groups * m // blocks.height))
     cells = blocks.chunks * blocks.chunk_blocks
@@ -205,21 +200,18 @@ def _build_lists(c: NMMatrix, rows: int, lines: int, blocks: Blocks) -> tuple[np
     targets = np.zeros(cells * groups * m, np.int32)
     sets = np.zeros((cells * (groups * m // rows + highs * rows), 4), np.int32)
     scratch = tuple(np.empty(size, np.int64) for size in (blocks.height, lines + 2, blocks.height))
-    cuts = lines, blocks.depth, blocks.height
-    size = layout.place_lists(bounds, sets, targets, c.indices, m, rows, *cuts, scratch)
-    index, source = np.full(size, blocks.depth, np.uint16), np.full(size, -1, np.int32)
-
-    def fill(lo: int, hi: int) -> None:
-        layout.fill_lists(source, index, bounds, sets, targets, c.indices, m, *cuts, lo, hi)
-
-    split(fill, highs * cells, 1)
-    return tuple(_frozen(part) for part in (index, targets, bounds, sets[: bounds.max(initial=0)].copy(), source))
+    layout.place_lists(bounds, sets, targets, c.indices, m, rows, lines, blocks.depth, blocks.height, scratch)
+    return tuple(_frozen(part) for part in (targets, bounds, sets[: bounds.max(initial=0)].copy()))
 
 
-def _gather_values(c: NMMatrix, source: np.ndarray) -> np.ndarray:
-    values, out = c.values.reshape(-1), np.empty(source.size, c.dtype)
-    split(lambda lo, hi: layout.gather_values(out, values, source, lo, hi), source.size, 1 << 14)
-    return _frozen(out)
+def _fill_lists(c: NMMatrix, lines: int, blocks: Blocks, cut: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The weights and the panel rows of all lists, in one pass: finding a weight's place is what takes the time."""
+    targets, bounds, sets = cut
+    size = int(sets[-1, 0] + sets[-1, 1] * sets[-1, 3]) if sets.size else 0
+    values, places = recycled((size,), c.dtype), recycled((size,), np.uint16)
+    given = bounds, sets, targets, c.values, c.indices, c.pattern.m, lines, blocks.depth, blocks.height
+    split(lambda lo, hi: layout.fill_lists(values, places, *given, lo, hi), bounds[..., 1:].size, 1)
+    return _frozen(values), _frozen(places)
 
 
 class Windows(NamedTuple):

@@ -9,10 +9,11 @@ from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from hwmodel.workload import MaskStatistics
 from nmsim.kernels import select, transposable
+from nmsim.kernels.scratch import recycled
 from nmsim.kernels.threads import split
 
 _EXACT, _REACH = 8, 4  # transposable masks are exact up to this m; others try cycles of about this many edges
-_LANES = 64  # groups ranked side by side: a few vectors, and a tile of m = 32 fits the first-level cache
+_UNROLLED = (2, 4, 8, 16)  # group sizes with a kernel of their own
 _WIDEST_RANKED = 512  # ranking compares all pairs of a group; wider groups (a row, a whole matrix) are sorted
 
 
@@ -26,23 +27,25 @@ def topk_mask(scores: Num[np.ndarray, "..."], pattern: Pattern, axis: int = -1) 
     _check_length(scores.shape[-1], pattern)
     _check_nan(scores)
     groups = _known_to_numba(scores).reshape(scores.size // pattern.m, pattern.m)
-    mask = np.zeros(groups.shape, bool)
+    mask: np.ndarray = recycled(groups.shape, bool)
+    kernel = select.ranker(pattern.m if pattern.m in _UNROLLED else 0)
 
     def keep(lo: int, hi: int) -> None:
-        tile = np.zeros((pattern.m, _LANES), groups.dtype)
+        tile = np.zeros((pattern.m, select.LANES), groups.dtype)
         rank = np.zeros_like(tile, f"i{max(2, groups.itemsize)}")
-        select.keep_highest(mask, groups, pattern.n, tile, rank, lo, hi)
+        kernel(mask.reshape(-1), groups.reshape(-1), pattern.n, tile, rank, lo, hi)
 
     if pattern.m > _WIDEST_RANKED:
         _keep_sorted(mask, groups, pattern.n)
     else:
-        split(keep, groups.shape[0], _LANES)
+        split(keep, groups.shape[0], select.LANES)
     return np.ascontiguousarray(np.moveaxis(mask.reshape(scores.shape), -1, axis))
 
 
 def _keep_sorted(mask: np.ndarray, groups: np.ndarray, n: int) -> None:
     """Set the n highest of each group, in O(m log m): the last of a stable sort of the groups read backwards."""
     order = np.argsort(groups[:, ::-1], axis=-1, kind="stable")[:, groups.shape[1] - n :]
+    mask[:] = False
     np.put_along_axis(mask[:, ::-1], order, values=True, axis=-1)
 
 

@@ -20,19 +20,36 @@ def panel_rows(index, indices, m, depth, lo, hi):
 
 
 @njit
-def block_rows(index, indices, cuts, m, depth, lo, hi):
-    """The same by blocks, for lines lo:hi: the slots cuts[b]:cuts[b + 1] of all lines stand together, line by line."""
-    lines, _, n = indices.shape
+def put_list(out, at, r, rows, slots):
+    """Write list r of a set of `rows` lists at `at`: by fours in turn with the others, what is left by ones."""
+    count = slots.size
+    whole = count // 4 * 4
+    for s in range(0, whole, 4):
+        to = at + s * rows + 4 * r
+        four = slots[s], slots[s + 1], slots[s + 2], slots[s + 3]  # read before any is written: one vector
+        out[to], out[to + 1], out[to + 2], out[to + 3] = four
+    for s in range(whole, count):
+        out[at + s * rows + r] = slots[s]
+
+
+@njit
+def set_of(r, lines, rows, height):
+    """The first line and the lines of the set of line r: `rows` from each multiple of `height` on, the rest alone."""
+    start = r // height * height
+    first = start + (r - start) // rows * rows
+    return (first, rows) if first + rows <= min(start + height, lines) else (r, 1)
+
+
+@njit
+def block_lists(out, slots, cuts, rows, height, lo, hi):
+    """Put slots cuts[b]:cuts[b + 1] of all lines together, block after block, in sets; for lines lo:hi of `slots`."""
+    lines = slots.shape[0]
     for block in range(cuts.size - 1):
         first, last = cuts[block], cuts[block + 1]
         for r in range(lo, hi):
-            at = first * lines + r * (last - first)
-            for g in range(first // n, last // n):
-                base = g * m % depth
-                for s in range(n):
-                    place = int(indices[r, g, s])
-                    index[at] = base + place if place < m else depth
-                    at += 1
+            start, size = set_of(r, lines, rows, height)
+            at = first * lines + start * (last - first)
+            put_list(out, at, r - start, size, slots[r, first:last])
 
 
 @njit
@@ -103,32 +120,46 @@ def cell(indices, m, lines, depth, height, high, chunk, block):
 
 
 @njit
-def fill_lists(source, index, bounds, sets, targets, indices, m, lines, depth, height, lo, hi):
-    """Write the lists of cells lo:hi: where each weight comes from in the values, and its row in the panel."""
-    groups, n = indices.shape[1], indices.shape[2]
-    cursor, (_, chunks, ends) = np.empty(height, np.int64), bounds.shape
+def largest_cell(bounds, sets):
+    """The slots of the cell that has most."""
+    most, (highs, chunks, ends) = 0, bounds.shape
+    for high in range(highs):
+        for chunk in range(chunks):
+            for block in range(ends - 1):
+                mine = sets[bounds[high, chunk, block] : bounds[high, chunk, block + 1]]
+                if len(mine) > 0:
+                    most = max(most, mine[-1, 0] + mine[-1, 1] * mine[-1, 3] - mine[0, 0])
+    return most
+
+
+@njit
+def fill_lists(values, places, bounds, sets, targets, kept, indices, m, lines, depth, height, lo, hi):
+    """Write the lists of cells lo:hi: the weights `kept`, and their rows in the panel; padding is 0 and row `depth`."""
+    n, (_, chunks, ends) = indices.shape[2], bounds.shape
+    room = largest_cell(bounds, sets)
+    cursor, weights, rows = np.empty(height, np.int64), np.empty(room, kept.dtype), np.empty(room, places.dtype)
     for number in range(lo, hi):
         high, chunk, block = number // (ends - 1) // chunks, number // (ends - 1) % chunks, number % (ends - 1)
         r0, r1, g0, g1 = cell(indices, m, lines, depth, height, high, chunk, block)
-        for j in range(bounds[high, chunk, block], bounds[high, chunk, block + 1]):
-            for i in range(sets[j, 3]):
-                cursor[targets[sets[j, 2] + i]] = sets[j, 0] + i * sets[j, 1]
+        mine = sets[bounds[high, chunk, block] : bounds[high, chunk, block + 1]]
+        for j in range(len(mine)):
+            for i in range(mine[j, 3]):
+                cursor[targets[mine[j, 2] + i]] = mine[j, 0] - mine[0, 0] + i * mine[j, 1]
         for r in range(r0, r1):
-            row = block * lines + r - r0
             for g in range(g0, g1):
                 for s in range(n):
                     place = int(indices[r, g, s])
                     if place < m:
                         to = cursor[(g - g0) * m + place]
-                        source[to], index[to] = (r * groups + g) * n + s, row
+                        weights[to], rows[to] = kept[r, g, s], block * lines + r - r0
                         cursor[(g - g0) * m + place] = to + 1
-
-
-@njit
-def gather_values(out, values, source, lo, hi):
-    """out[i] = values[source[i]], and 0 where `source` is negative (padding)."""
-    for i in range(lo, hi):
-        out[i] = values[source[i]] if source[i] >= 0 else 0
+        for j in range(len(mine)):
+            for i in range(mine[j, 3]):
+                first = mine[j, 0] - mine[0, 0] + i * mine[j, 1]
+                end, last = cursor[targets[mine[j, 2] + i]], first + mine[j, 1]
+                weights[end:last], rows[end:last] = 0, depth
+                put_list(values, mine[j, 0], i, mine[j, 3], weights[first:last])
+                put_list(places, mine[j, 0], i, mine[j, 3], rows[first:last])
 
 
 @njit

@@ -9,6 +9,9 @@ RUN = 64
 # A result of this many bytes is out of the caches before anybody reads it, so its lines are not read to be written.
 STREAMED = 1 << 24
 
+# Smaller results are asked for this many squares ahead, which lie a line of the result apart.
+FAR = 4
+
 
 def packing(width, tile):
     """The pair (pack, unpack) for panels of `tile` tokens, a multiple of the vector `width`."""
@@ -48,6 +51,8 @@ def packing(width, tile):
                 if last and aligned and flat.nbytes >= STREAMED:
                     simd.transpose_out(flat, to, stride, panel, k * tile + t, tile, bias, k0 + k, 1, width)
                 else:
+                    for j in range(width):
+                        simd.fetch(flat, to + j * stride + FAR * width)
                     simd.transpose_out(flat, to, stride, panel, k * tile + t, tile, bias, k0 + k, 0, width)
         for k in range(k1 - k0):
             for t in range(squares_t if k < squares_k else 0, t1 - t0):

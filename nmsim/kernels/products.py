@@ -18,20 +18,34 @@ LINE_BYTES = 64
 
 @cache
 def even_lists(rows, vectors, width):
-    """Add the lists of outputs o0:o1 in one block, all of one length (groups along the reduction)."""
+    """Add the lists of outputs o0:o1 in one block, all of one length (groups along the reduction).
+
+    The first block begins the sums, so nothing has to be cleared.
+    """
+
+    def adder(fresh):
+        @njit
+        def add(acc, panel, lists, o0, o1, chunk, block):
+            _, index, values, targets, cuts, lines = lists
+            first, count = cuts[chunk, block], cuts[chunk, block + 1] - cuts[chunk, block]
+            paired = o0 + (o1 - o0) // rows * rows
+            for o in range(o0, paired, rows):
+                at = first * lines + o * count
+                simd.add_lists(acc, targets, o - o0, panel, values, index, at, count, fresh, rows, vectors, width)
+            for o in range(paired, o1):
+                at = first * lines + o * count
+                simd.add_lists(acc, targets, o - o0, panel, values, index, at, count, fresh, 1, vectors, width)
+
+        return add
+
+    begin, add_to = adder(1), adder(0)
 
     @njit
     def add(acc, panel, lists, o0, o1, high, chunk, block):
-        _, index, values, targets, cuts, lines = lists
-        first, count = cuts[chunk, block], cuts[chunk, block + 1] - cuts[chunk, block]
-        paired = o0 + (o1 - o0) // rows * rows
-        if count > 0:
-            for o in range(o0, paired, rows):
-                at = first * lines + o * count
-                simd.add_lists(acc, targets, o - o0, panel, values, index, at, count, count, rows, vectors, width)
-            for o in range(paired, o1):
-                at = first * lines + o * count
-                simd.add_lists(acc, targets, o - o0, panel, values, index, at, count, count, 1, vectors, width)
+        if chunk == 0 and block == 0:
+            begin(acc, panel, lists, o0, o1, chunk, block)
+        else:
+            add_to(acc, panel, lists, o0, o1, chunk, block)
 
     return add
 
@@ -39,23 +53,29 @@ def even_lists(rows, vectors, width):
 @cache
 def uneven_lists(rows, vectors, width):
     """Add the lists of one block of outputs in one block of the reduction, in sets of equal length."""
+    tile = vectors * width
 
     @njit
     def add(acc, panel, lists, o0, o1, high, chunk, block):
         _, index, values, targets, bounds, sets = lists
+        if chunk == 0 and block == 0:
+            acc[: (o1 - o0) * tile] = 0
         for j in range(bounds[high, chunk, block], bounds[high, chunk, block + 1]):
             first, count, target = sets[j, 0], sets[j, 1], sets[j, 2]
             if sets[j, 3] == rows:
-                simd.add_lists(acc, targets, target, panel, values, index, first, count, count, rows, vectors, width)
+                simd.add_lists(acc, targets, target, panel, values, index, first, count, 0, rows, vectors, width)
             else:
-                simd.add_lists(acc, targets, target, panel, values, index, first, count, count, 1, vectors, width)
+                simd.add_lists(acc, targets, target, panel, values, index, first, count, 0, 1, vectors, width)
 
     return add
 
 
 @cache
 def multiplier(add_block, vectors, width):
-    """The kernel out[t, o] = sum over the lists of o of value * x[t, index] + bias[o], for tokens lo:hi."""
+    """The kernel out[t, o] = sum over the lists of o of value * x[t, index] + bias[o], for tokens lo:hi.
+
+    `add_block` begins the sums of a block of outputs in the first block of the first chunk.
+    """
     tile = vectors * width
     pack, unpack = packing(width, tile)
 
@@ -71,9 +91,7 @@ def multiplier(add_block, vectors, width):
                 shift = bias if chunk == chunks - 1 else nothing
                 for o0 in range(0, outputs, height):
                     o1 = min(o0 + height, outputs)
-                    if chunk == 0:
-                        acc[: (o1 - o0) * tile] = 0
-                    else:
+                    if chunk > 0:
                         pack(acc, out, t0, t1, o0, o1)
                     for block in range(chunk_blocks):
                         add_block(acc, panel, lists, o0, o1, o0 // height, chunk, block)

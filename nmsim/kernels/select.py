@@ -1,33 +1,44 @@
 """Choosing the highest scores of every group, and compression by lines: rows, or columns through a transposed view."""
 
+from functools import cache
+
 import numpy as np
 
 from nmsim.kernels.jit import njit
 
+# Groups ranked side by side: a few vectors, and a tile of m = 32 fits the first-level cache.
+LANES = 64
 
-@njit
-def keep_highest(mask, scores, n, tile, rank, lo, hi):
-    """mask[g, j] = whether fewer than n scores of g in lo:hi rank before score j: higher, or equal at lower j.
 
-    `tile` and `rank` [m, lanes] are scratch: that many groups are ranked side by side, one comparison at a time, which
-    the compiler turns into vector instructions; `rank` has integers as wide as the scores.
+@cache
+def ranker(unrolled):
+    """The kernel that keeps the n highest of each group of `unrolled` scores, or of any number where that is 0.
+
+    mask[g m + j] = whether fewer than n scores of group g rank before score j: higher, or equal at lower j. `tile` and
+    `rank` [m, LANES] are scratch: that many groups are ranked side by side, one comparison at a time, which the
+    compiler turns into vector instructions; `rank` has integers as wide as the scores.
     """
-    m, lanes = tile.shape
-    for start in range(lo, hi, lanes):
-        width = min(lanes, hi - start)
-        for g in range(width):
+
+    @njit
+    def keep_highest(mask, scores, n, tile, rank, lo, hi):
+        m = unrolled or tile.shape[0]
+        for start in range(lo, hi, LANES):
+            width = min(LANES, hi - start)
+            for g in range(width):
+                for j in range(m):
+                    tile[j, g] = scores[(start + g) * m + j]
+            rank[:] = 0
             for j in range(m):
-                tile[j, g] = scores[start + g, j]
-        rank[:] = 0
-        for j in range(m):
-            for k in range(j + 1, m):
-                for g in range(width):
-                    first = tile[j, g] >= tile[k, g]
-                    rank[j, g] += 1 - first
-                    rank[k, g] += first
-        for g in range(width):
-            for j in range(m):
-                mask[start + g, j] = rank[j, g] < n
+                for k in range(j + 1, m):
+                    for g in range(LANES):
+                        first = tile[j, g] >= tile[k, g]
+                        rank[j, g] += 1 - first
+                        rank[k, g] += first
+            for g in range(width):
+                for j in range(m):
+                    mask[(start + g) * m + j] = rank[j, g] < n
+
+    return keep_highest
 
 
 @njit

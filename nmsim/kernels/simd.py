@@ -56,25 +56,26 @@ def transpose_out(typing, out, to, stride, panel, start, tile, bias, at, streame
 
 
 @intrinsic(prefer_literal=True)
-def add_lists(typing, acc, targets, target, panel, values, index, first, stride, count, rows, vectors, width):
-    """acc[targets[target + r]] += sum over s of values[first + r stride + s] * panel[index[first + r stride + s]].
+def add_lists(typing, acc, targets, target, panel, values, index, first, count, fresh, rows, vectors, width):
+    """acc[targets[target + r]] += sum over s of values[at(r, s)] * panel[index[at(r, s)]] for `rows` lists r.
 
-    For `rows` lists r of `count` slots each; a panel row is `vectors` vectors. A slot is one splat of its weight and
-    `vectors` fused multiply-adds with the panel as their memory operand; all rows * vectors sums stay in registers.
+    The lists have `count` slots each and stand together from `first` on: four slots of the first, four of the second
+    and so on, again and again; what is left of each, one by one in turn (`layout.slot_of`). A panel row is `vectors`
+    vectors. A slot is one splat of its weight and `vectors` fused multiply-adds with the panel as their memory operand;
+    all rows * vectors sums stay in registers. With `fresh` 1 the sums begin at zero, whatever `acc` holds.
     """
-    signature = signature_of(acc, targets, target, panel, values, index, first, stride, count, rows, vectors, width)
+    signature = signature_of(acc, targets, target, panel, values, index, first, count, fresh, rows, vectors, width)
     r_range, v_range = range(rows.literal_value), range(vectors.literal_value)
-    lanes = width.literal_value
+    begin_anew, lanes, together = fresh.literal_value, width.literal_value, rows.literal_value
 
     def codegen(context, builder, sig, args):
         code = Code(context, builder, sig.args[0].dtype, lanes)
         bases = [code.data(sig.args[i], args[i]) for i in (0, 1, 3, 4, 5)]
         acc_at, targets_at, panel_at, values_at, index_at = bases
-        target, first, stride, count = (args[i] for i in (2, 6, 7, 8))
+        target, first, count = (args[i] for i in (2, 6, 7))
         tile = INT64(lanes * len(v_range))
         steps = [INT64(lanes * v) for v in v_range]
-        lists = [code.at(values_at, first, builder.mul(stride, INT64(r))) for r in r_range]
-        places = [code.at(index_at, first, builder.mul(stride, INT64(r))) for r in r_range]
+        weights, places = code.at(values_at, first), code.at(index_at, first)
         sums = []
         for r in r_range:
             row = code.wide(builder.load(code.at(targets_at, target, INT64(r))))
@@ -85,20 +86,23 @@ def add_lists(typing, acc, targets, target, panel, values, index, first, stride,
             for i, step in enumerate(steps, r * len(steps)):
                 held[i] = code.fma(weight, code.load(code.at(panel_at, row, step), aligned=True), held[i])
 
-        fours = builder.sdiv(count, INT64(4)) if lanes >= 4 else INT64(0)
+        fours = builder.sdiv(count, INT64(4))
         done = builder.mul(fours, INT64(4))
-        held = [code.load(address, aligned=True) for address in sums]
-        if lanes >= 4:  # loads are what limits a product, two a cycle on x86: one for four places, one for four weights
-            slot, places_of, held, finish = _ahead(code, fours, places, 4, held)
-            for r in r_range:
-                for weight, place in zip(code.four_weights(code.at(lists[r], slot)), places_of[r], strict=True):
-                    multiply(held, r, weight, place)
-            held = finish(held)
-        turn, held, finish = loop(builder, builder.sub(count, done), held)
-        slot = builder.add(done, turn)
+        zero = ir.Constant(code.vector, None)
+        held = [zero if begin_anew else code.load(address, aligned=True) for address in sums]
+        # Loads are what limits a product, two a cycle on x86: one for four places, one for four weights.
+        places_of = [code.at(places, INT64(4 * r)) for r in r_range]
+        slot, four_places, held, finish = _ahead(code, fours, places_of, 4 * together, held)
         for r in r_range:
-            weight = code.splat(builder.load(code.at(lists[r], slot)))
-            multiply(held, r, weight, code.wide(builder.load(code.at(places[r], slot))))
+            four_weights = code.four_weights(code.at(weights, slot, INT64(4 * r)))
+            for weight, place in zip(four_weights, four_places[r], strict=True):
+                multiply(held, r, weight, place)
+        held = finish(held)
+        turn, held, finish = loop(builder, builder.sub(count, done), held)
+        slot = builder.mul(builder.add(done, turn), INT64(together))
+        for r in r_range:
+            weight = code.splat(builder.load(code.at(weights, slot, INT64(r))))
+            multiply(held, r, weight, code.wide(builder.load(code.at(places, slot, INT64(r)))))
         for value, address in zip(finish(held), sums, strict=True):
             code.store(value, address, aligned=True)
         return context.get_dummy_value()

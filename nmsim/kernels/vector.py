@@ -86,6 +86,8 @@ class Code:
         """A splat of each of the four elements from `address` on, read at once."""
         kind, quarter = ir.VectorType(self.scalar, 4), range(4)
         read = self.builder.load(self.builder.bitcast(address, kind.as_pointer()), align=self.bytes)
+        if self.width < 4:
+            return [self.shuffle(read, read, [i] * self.width) for i in quarter]
         repeated = self.shuffle(read, ir.Constant(kind, ir.Undefined), list(quarter) * (self.width // 4))
         held = self.opaque(repeated)
         return [self.shuffle(held, held, [lane // 4 * 4 + i for lane in range(self.width)]) for i in quarter]

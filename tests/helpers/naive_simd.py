@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 
-def add_lists(acc, targets, target, panel, values, index, first, stride, count, rows, vectors, width):
+def add_lists(acc, targets, target, panel, values, index, first, count, fresh, rows, vectors, width):
     tile = vectors * width
     for r in range(rows):
         out = int(targets[target + r]) * tile
-        for at in range(first + r * stride, first + r * stride + count):
+        if fresh:
+            acc[out : out + tile] = 0
+        for s in range(count):
+            fours = s < count // 4 * 4
+            at = first + (s // 4 * 4 * rows + 4 * r + s % 4 if fours else s * rows + r)
             row = int(index[at]) * tile
             acc[out : out + tile] += values[at] * panel[row : row + tile]
 

@@ -181,7 +181,7 @@ def neon_assembly():
     """AArch64 assembly of the list product at NEON's width, from the same description."""
     element = types.float32
     array, index = types.Array(element, 1, "C"), types.Array(types.uint16, 1, "C")
-    constant = [types.literal(v) for v in (4, 4, 4)]
+    constant = [types.literal(v) for v in (0, 4, 4, 4)]
     arguments = (
         array,
         types.Array(types.int32, 1, "C"),
@@ -189,7 +189,7 @@ def neon_assembly():
         array,
         array,
         index,
-        *[types.int64] * 3,
+        *[types.int64] * 2,
         *constant,
     )
     signature, codegen = simd.add_lists._defn(None, *arguments)
