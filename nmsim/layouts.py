@@ -22,6 +22,8 @@ PANEL_BYTES = 3 << 19
 WIDEST_TILE_BYTES = 512
 OUTPUT_BYTES = 1 << 18
 AVX2 = 32
+# More lists together need more addresses than a processor has registers.
+MOST_LISTS = 8
 LOCK = threading.RLock()
 
 
@@ -86,7 +88,7 @@ def tile_for(tokens: int, widest: int, itemsize: int) -> Tile:
     """The tile for a number of tokens: at most `widest` vectors, and no wider than the tokens fill."""
     width = host.vector_bytes() // itemsize
     vectors = max(v for v in (1, 2, 4, 8) if v == 1 or (v <= widest and (v - 1) * width < tokens))
-    return Tile(max(host.least_lists(), host.accumulators() // vectors), vectors, width)
+    return Tile(min(max(host.least_lists(), host.accumulators() // vectors), MOST_LISTS), vectors, width)
 
 
 def widest_tile(density: float) -> int:
@@ -98,11 +100,14 @@ def widest_tile(density: float) -> int:
     return 8 if density > wide else 4 if density > narrow else 2
 
 
-def _cache_share(density: float) -> float:
+def _cache_share(density: float, tile: Tile) -> float:
     """Share of the first cache that a block of lists takes: the sparser, the more rows it takes to make lists long.
 
-    Rows beyond the cache come from the second one.
+    Rows beyond the cache come from the second one. With one vector, weights stream through the cache as fast as the
+    panel is read, and need room there.
     """
+    if tile.vectors == 1:
+        return 0.4
     return 0.75 if density > 0.1 else 1.5 if host.vector_bytes() == AVX2 else 1.0
 
 
@@ -130,7 +135,7 @@ def _block_rows(c: NMMatrix, share: float, tile: Tile, m: int) -> int:
 
 def even_lists(c: NMMatrix, tile: Tile) -> EvenLists:
     """Lists by line of `c`, to be summed along its groups."""
-    block, lines = _block_rows(c, _cache_share(c.pattern.density), tile, c.pattern.m), c.values.shape[0]
+    block, lines = _block_rows(c, _cache_share(c.pattern.density, tile), tile, c.pattern.m), c.values.shape[0]
     blocks = _blocks(c, c.shape[c.axis], tile, block, OUTPUT_BYTES)
     cuts = _cuts(c, blocks, block)
     ends = np.append(cuts[:, :-1].ravel(), cuts[-1, -1])
@@ -184,7 +189,7 @@ def _in_sets(slots: np.ndarray, ends: np.ndarray, rows: int, height: int) -> np.
 
 def uneven_lists(c: NMMatrix, tile: Tile) -> UnevenLists:
     """Lists by column of `c`, to be summed along its lines."""
-    block = _block_rows(c, _cache_share(c.pattern.density), tile, 1)
+    block = _block_rows(c, _cache_share(c.pattern.density, tile), tile, 1)
     blocks = _blocks(c, c.shape[1 - c.axis], tile, block, OUTPUT_BYTES)
     key = "lists", tile.rows, block, blocks
     cut = _once(c.index_layouts, key, lambda: _cut_sets(c, tile.rows, block, blocks))

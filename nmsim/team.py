@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from nmsim.kernels.helpers import Helpers
 
 T = TypeVar("T")
 
@@ -18,7 +19,7 @@ class Team:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._pool = ThreadPoolExecutor(max_workers=threads - 1, thread_name_prefix="nmsim") if threads > 1 else None
+        self._pool = Helpers(threads - 1) if threads > 1 else None
 
     def map(self, work: Callable[[int], T], parts: int) -> list[T]:
         """The results of work(0), ..., work(parts - 1); each sees the caller's context, so that recording goes on."""

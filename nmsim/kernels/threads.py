@@ -1,12 +1,13 @@
 """Threads of our own: sequential kernels on parts of a result that do not overlap, so bits never depend on them."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from itertools import pairwise
 from typing import Any
+
+from nmsim.kernels.helpers import Helpers
 
 _COUNT: ContextVar[int] = ContextVar("threads", default=1)
 
@@ -25,8 +26,8 @@ def threads(count: int) -> Iterator[None]:
 
 
 @cache
-def _pool(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="nmsim")
+def _pool(count: int) -> Helpers:
+    return Helpers(count)
 
 
 def split(function: Callable[[int, int], Any], total: int, step: int) -> list[Any]:

@@ -148,12 +148,12 @@ def test_windows_of_every_width_are_kept_beside_each_other(monkeypatch):
 
 
 def test_tiles_and_blocks_follow_the_width_of_a_vector(monkeypatch):
-    found = {}
+    found, cases = {}, [(1000, 0.5), (1000, 0.125), (1000, 0.03), (8, 0.5)]
     for width in (64, 32):
         monkeypatch.setattr(host, "vector_bytes", lambda width=width: width)
-        tiles = [layouts.tile_for(1000, layouts.widest_tile(d), 4)[:2] for d in (0.5, 0.125, 0.03)]
-        found[width] = [(*tile, layouts._cache_share(d)) for tile, d in zip(tiles, (0.5, 0.125, 0.03), strict=True)]
+        tiles = [layouts.tile_for(t, layouts.widest_tile(d), 4) for t, d in cases]
+        found[width] = [(*tile[:2], layouts._cache_share(d, tile)) for tile, (_, d) in zip(tiles, cases, strict=True)]
     assert found == {
-        64: [(2, 8, 0.75), (3, 4, 0.75), (6, 2, 1.0)],
-        32: [(1, 8, 0.75), (2, 4, 0.75), (4, 2, 1.5)],
+        64: [(2, 8, 0.75), (3, 4, 0.75), (6, 2, 1.0), (8, 1, 0.4)],
+        32: [(1, 8, 0.75), (2, 4, 0.75), (4, 2, 1.5), (8, 1, 0.4)],
     }
