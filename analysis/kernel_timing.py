@@ -15,7 +15,7 @@ import threadpoolctl
 
 from hwmodel.pattern import DENSE, Pattern
 from nmsim.compressed import NMMatrix, compress, decompress
-from nmsim.gemm import dgrad, fprop, wgrad
+from nmsim.gemm import derive_layouts, dgrad, fprop, wgrad
 from nmsim.kernels.threads import threads
 from nmsim.masks import topk_mask
 
@@ -67,11 +67,8 @@ class Layer:
         return calls[op]
 
     def _refresh(self) -> None:
-        """Choose the mask, compress, and build every derived layout, on two tokens."""
-        c = compress(self.w, topk_mask(np.abs(self.w), self.pattern), self.pattern)
-        few = 17  # beyond the few-token layout, so that the layouts of training are built
-        fprop(self.x[:few], c)
-        dgrad(self.dy[:few], c)
+        """Choose the mask, compress, and build the layouts of the products of so many tokens."""
+        derive_layouts(compress(self.w, topk_mask(np.abs(self.w), self.pattern), self.pattern), len(self.x))
 
     def peers(self, op: Op) -> dict[str, Call]:
         """Dense and sparse products of others that compute the same."""
@@ -123,7 +120,7 @@ def measure(case: Case, rounds: int, peak: float) -> Iterator[dict[str, Any]]:
 
 
 def _settle() -> None:
-    """Wait until no thread of this process is busy: those of OpenBLAS and MKL spin for long after a product."""
+    """Wait until no thread of this process is busy: those of OpenBLAS and MKL spin for a while after a product."""
     for _ in range(100):
         before = time.process_time()
         time.sleep(0.02)

@@ -234,13 +234,9 @@ def _compressed(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, reduced:
     nothing = np.zeros(outputs, w.dtype)
     bias = nothing if bias is None else _canonical(bias, w.dtype)
     out: np.ndarray = recycled((x.shape[0], outputs), w.dtype)
-    widest = layouts.widest_tile(w.pattern.density)
-    tile = layouts.tile_for(x.shape[0], widest, w.dtype.itemsize)
-    lists: layouts.EvenLists | layouts.UnevenLists
-    if even:
-        lists, add = layouts.even_lists(w, tile), products.even_lists(*tile)
-    else:
-        lists, add = layouts.uneven_lists(w, tile), products.uneven_lists(*tile)
+    tile = _tile(x.shape[0], w)
+    lists = _lists(w, tile, even=even)
+    add = (products.even_lists if even else products.uneven_lists)(*tile)
     kernel = products.multiplier(add, tile.vectors, tile.width)
     room = (lists.blocks.depth + 1) * tile.tokens
 
@@ -250,6 +246,20 @@ def _compressed(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, reduced:
 
     split(run, x.shape[0], tile.tokens)
     return out
+
+
+def _tile(tokens: int, w: NMMatrix) -> layouts.Tile:
+    return layouts.tile_for(tokens, layouts.widest_tile(w.pattern.density), w.dtype.itemsize)
+
+
+def _lists(w: NMMatrix, tile: layouts.Tile, *, even: bool) -> layouts.EvenLists | layouts.UnevenLists:
+    return layouts.even_lists(w, tile) if even else layouts.uneven_lists(w, tile)
+
+
+def derive_layouts(w: NMMatrix, tokens: int) -> None:
+    """Build what `fprop` and `dgrad` of more than `FEW_TOKENS` tokens would build at their first call."""
+    for even in (True, False):
+        _lists(w, _tile(tokens, w), even=even)
 
 
 def _plain(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, even: bool) -> np.ndarray:

@@ -22,7 +22,7 @@ from numba.core.registry import cpu_target
 from hwmodel.pattern import Pattern
 from nmsim import layouts
 from nmsim.compressed import compress, decompress
-from nmsim.gemm import dgrad, fprop, wgrad
+from nmsim.gemm import derive_layouts, dgrad, fprop, wgrad
 from nmsim.kernels import host, jit, panels, scratch, simd
 from nmsim.kernels.threads import threads
 from nmsim.masks import topk_mask
@@ -82,6 +82,17 @@ def test_a_reduction_longer_than_a_panel_is_summed_over_its_chunks():
     np.testing.assert_allclose(decompress(wgrad(dy, x, like=w)), np.where(w.mask, dy.T @ x, 0), atol=1e-9)
     x, dy, w = case(20, 8, 6400, Pattern(1, 4), np.float64)
     np.testing.assert_allclose(dgrad(dy, w), dy @ decompress(w), atol=1e-9)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_products_build_no_layout_that_was_derived_before(axis):
+    x, dy, w = case(100, 96, 80, Pattern(2, 8), axis=axis)
+    derive_layouts(w, 100)
+    derived = w.layout_bytes
+    assert derived > 0
+    fprop(x, w)
+    dgrad(dy, w)
+    assert w.layout_bytes == derived
 
 
 def test_a_result_larger_than_the_caches_is_stored_past_them():
