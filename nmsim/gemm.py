@@ -240,11 +240,14 @@ def _compressed(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, reduced:
     kernel = products.multiplier(add, tile.vectors, tile.width)
     room = (lists.blocks.depth + 1) * tile.tokens
 
-    def run(lo: int, hi: int) -> None:
+    def run(lo: int, hi: int, a: int = 0, b: int = outputs) -> None:
         held = scratch(room + lists.blocks.height * tile.tokens, w.dtype)
-        kernel(out, x, bias, nothing, lists, lists.blocks, held[:room], held[room:], lo, hi)
+        kernel(out, x, bias, nothing, lists, lists.blocks, held[:room], held[room:], lo, hi, a, b)
 
-    split(run, x.shape[0], tile.tokens)
+    if x.shape[0] > tile.tokens:
+        split(run, x.shape[0], tile.tokens)
+    else:
+        split(lambda a, b: run(0, x.shape[0], a, b), outputs, lists.blocks.height)
     return out
 
 

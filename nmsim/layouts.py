@@ -21,6 +21,7 @@ from nmsim.kernels.threads import split
 PANEL_BYTES = 3 << 19
 WIDEST_TILE_BYTES = 512
 OUTPUT_BYTES = 1 << 18
+FEW_OUTPUT_BYTES = 1 << 16
 AVX2 = 32
 # More lists together need more addresses than a processor has registers.
 MOST_LISTS = 8
@@ -121,6 +122,11 @@ def _dots_cache_share(density: float) -> float:
     return 1.0 if density > 0.3 else 1.5 if density > 0.2 else 2.0 if density > 0.1 else 4.0
 
 
+def _output_bytes(tile: Tile) -> int:
+    """Bytes of a block of sums: in the second cache, and of few tokens small enough for some blocks a thread."""
+    return OUTPUT_BYTES if tile.vectors > 1 else FEW_OUTPUT_BYTES
+
+
 def _blocks(c: NMMatrix, inner: int, tile: Tile, block: int, output_bytes: int) -> Blocks:
     m = c.pattern.m
     depth = PANEL_BYTES // WIDEST_TILE_BYTES // m * m
@@ -136,7 +142,7 @@ def _block_rows(c: NMMatrix, share: float, tile: Tile, m: int) -> int:
 def even_lists(c: NMMatrix, tile: Tile) -> EvenLists:
     """Lists by line of `c`, to be summed along its groups."""
     block, lines = _block_rows(c, _cache_share(c.pattern.density, tile), tile, c.pattern.m), c.values.shape[0]
-    blocks = _blocks(c, c.shape[c.axis], tile, block, OUTPUT_BYTES)
+    blocks = _blocks(c, c.shape[c.axis], tile, block, _output_bytes(tile))
     cuts = _cuts(c, blocks, block)
     ends = np.append(cuts[:, :-1].ravel(), cuts[-1, -1])
     key, sizes = ("blocks", block, blocks.depth, tile.rows, blocks.height), (ends, tile.rows, blocks.height)
@@ -190,7 +196,7 @@ def _in_sets(slots: np.ndarray, ends: np.ndarray, rows: int, height: int) -> np.
 def uneven_lists(c: NMMatrix, tile: Tile) -> UnevenLists:
     """Lists by column of `c`, to be summed along its lines."""
     block = _block_rows(c, _cache_share(c.pattern.density, tile), tile, 1)
-    blocks = _blocks(c, c.shape[1 - c.axis], tile, block, OUTPUT_BYTES)
+    blocks = _blocks(c, c.shape[1 - c.axis], tile, block, _output_bytes(tile))
     key = "lists", tile.rows, block, blocks
     cut = _once(c.index_layouts, key, lambda: _cut_sets(c, tile.rows, block, blocks))
     values, places = _once(c.value_layouts, key, lambda: _fill_lists(c, block, blocks, cut))

@@ -72,7 +72,7 @@ def uneven_lists(rows, vectors, width):
 
 @cache
 def multiplier(add_block, vectors, width):
-    """The kernel out[t, o] = sum over the lists of o of value * x[t, index] + bias[o], for tokens lo:hi.
+    """The kernel out[t, o] = sum over the lists of o of value * x[t, index] + bias[o], for tokens lo:hi, outputs a:b.
 
     `add_block` begins the sums of a block of outputs in the first block of the first chunk.
     """
@@ -80,17 +80,17 @@ def multiplier(add_block, vectors, width):
     pack, unpack = packing(width, tile)
 
     @njit
-    def multiply(out, x, bias, nothing, lists, blocks, panel, acc, lo, hi):
+    def multiply(out, x, bias, nothing, lists, blocks, panel, acc, lo, hi, a, b):
         chunks, chunk_blocks, depth, height = blocks
-        outputs, inner = out.shape[1], x.shape[1]
+        inner = x.shape[1]
         panel[depth * tile : (depth + 1) * tile] = 0
         for t0 in range(lo, hi, tile):
             t1 = min(t0 + tile, hi)
             for chunk in range(chunks):
                 pack(panel, x, t0, t1, chunk * depth, min((chunk + 1) * depth, inner))
                 shift = bias if chunk == chunks - 1 else nothing
-                for o0 in range(0, outputs, height):
-                    o1 = min(o0 + height, outputs)
+                for o0 in range(a, b, height):
+                    o1 = min(o0 + height, b)
                     if chunk > 0:
                         pack(acc, out, t0, t1, o0, o1)
                     for block in range(chunk_blocks):
