@@ -68,7 +68,7 @@ def _row(name: str, pattern: Pattern, steps: int) -> Row:
     function = find(name)
     made = function(pattern, steps=steps)
     options = {p.name: _default(p) for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    return Row(name, (inspect.getdoc(function) or "").splitlines()[0], options, _axes(made))
+    return Row(name, (inspect.getdoc(function) or "").partition("\n")[0], options, _axes(made))
 
 
 def _default(parameter: inspect.Parameter) -> str:

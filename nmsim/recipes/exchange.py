@@ -31,8 +31,9 @@ def set_(
 ) -> Recipe:
     """Sparse evolutionary training: the smallest |w| go, as many random ones come (arXiv 1707.04780, algorithm 1).
 
-    Unstructured, with the density of n:m at every site. `fraction` is the source's zeta; it exchanges once an epoch,
-    ours every `refresh` steps, and not in the last quarter, so that what was grown is trained.
+    Unstructured, with the density of n:m at every site, where the source has Erdos-Renyi. `fraction` is the source's
+    zeta; it exchanges once an epoch, ours every `refresh` steps, and not in the last quarter, so that what was grown
+    is trained. Ours too: what was just dropped is not grown in the same exchange.
     """
     _, last = span(steps, 0.0, fine_tune)
     return _exchanging(Unstructured(pattern.density), DropGrow(Random(), Constant(fraction)), last, refresh)
@@ -45,7 +46,8 @@ def rigl(
     """The smallest |w| go, the largest |g| of the dense gradient come (RigL, arXiv 1911.11134, section 3).
 
     The exchanged share is alpha / 2 (1 + cos(pi step / T)), T at 75 % of the run, every 100 steps: the source's.
-    Unstructured, with the density of n:m at every site (the source's "uniform").
+    Unstructured, with the density of n:m at every site (the source's "uniform"). Ours: what was just dropped is not
+    grown in the same exchange, which the source allows.
     """
     _, last = span(steps, 0.0, fine_tune)
     return _exchanging(Unstructured(pattern.density), DropGrow(Gradient(), Cosine(alpha, 0.0, last)), last, refresh)
@@ -63,7 +65,8 @@ def srigl(
 ) -> Recipe:
     """RigL with a constant fan-in, which ablates neurons with few salient weights (arXiv 2305.02299, section 3).
 
-    The fan-in has the density of n:m. `gamma` is the source's for transformers (0.3 for convolutions).
+    The fan-in has the density of n:m. `gamma` is the source's for transformers (0.3 for convolutions): a share of the
+    fan-in, or from 1 on a number of weights. Where it leaves the released code: `NeuronDropGrow`.
     """
     _, last = span(steps, 0.0, fine_tune)
     return _exchanging(FanIn(pattern.density), NeuronDropGrow(Cosine(alpha, 0.0, last), gamma), last, refresh)

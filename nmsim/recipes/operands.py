@@ -71,8 +71,8 @@ def mvue(pattern: Pattern, steps: int | None, *, dy: Pattern = Pattern(1, 2), de
 def step(pattern: Pattern, steps: int | None, *, dense: float = 0.3) -> Recipe:
     """Dense Adam first; then its second moment is frozen and `ste` learns the mask (STEP, arXiv 2302.01172).
 
-    The source finds the switch by a test of the second moment within 10 to 50 % of the run; ours is at the share
-    `dense`, in the middle of that.
+    From the source: both phases. Ours: the switch is at the share `dense` of the steps. The source's AutoSwitch, which
+    finds it while training by a test of the second moment (within 10 to 50 % of the run), is left out.
     """
     switch, _ = span(steps, dense, 0.0)
     return Recipe(structure=sparse_after(steps, dense, pattern), moments=FreezeAfter(switch))

@@ -51,7 +51,8 @@ def random_erk(pattern: Pattern, steps: int | None) -> Recipe:  # noqa: ARG001 (
 def one_shot(pattern: Pattern, steps: int | None, *, dense: float = 0.6) -> Recipe:
     """Dense training, then the magnitude mask of that moment for good, and fine-tuning (ASP, arXiv 2104.08378).
 
-    ASP trains twice as long; the share `dense` = 0.6 of one run is ours, and is a real baseline in short runs.
+    ASP trains twice as long; the share `dense` = 0.6 of one run is ours, and is a real baseline in short runs. Its
+    search for a permutation of the inputs is left out.
     """
     return _pruned(sparse_after(steps, dense, pattern))
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import sys
+import traceback
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -76,6 +79,8 @@ def _split(
     for option in options:
         if option not in own | {"refresh", "freeze", "axis"}:
             raise unknown(f"option of {name}", option, own | {"refresh", "freeze", "axis"})
+        if option not in hints:
+            raise UserError(f"{name}: option {option} has no type; write it as {option}: float = ...")
     converted = {key: convert(value, hints[key], f"{name}: {key}") for key, value in options.items()}
     return (
         {key: value for key, value in converted.items() if key in own},
@@ -121,22 +126,57 @@ def find(name: str) -> RecipeFunction:
         return RECIPES[name]
     path, _, attribute = name.rpartition(":")
     if path:
-        return recipe(_from_file(Path(path), attribute))
+        return recipe(_foreign(_from_file(Path(path), attribute)))
     installed = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if name in installed:
-        return recipe(installed[name].load())
+        with _one_line(f"entry point {name}"):
+            function = installed[name].load()
+        return recipe(_foreign(function))
     raise unknown("recipe", name, RECIPES.keys() | installed.keys())
 
 
 def _from_file(path: Path, attribute: str) -> Callable[..., Recipe]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; a recipe of your own is named file.py:function")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = str(path.resolve())  # of no other module
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path}: not a Python file; a recipe of your own is named file.py:function")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where dataclasses look for it
+    with _one_line(str(path)):
+        spec.loader.exec_module(module)
     functions = {key for key, value in vars(module).items() if inspect.isfunction(value)}
     if attribute not in functions:
         raise UserError(f"{path}: {unknown('function', attribute, functions)}")
     return typing.cast("Callable[..., Recipe]", getattr(module, attribute))
+
+
+def _foreign(function: Callable[..., Recipe]) -> Callable[..., Recipe]:
+    """A user's function, whose mistakes are told in one line."""
+    name = function.__name__
+    taken = list(inspect.signature(function).parameters)
+    if taken[:2] != ["pattern", "steps"]:
+        raise UserError(f"{name}({', '.join(taken)}): a recipe takes (pattern, steps, *, options)")
+
+    @functools.wraps(function)
+    def checked(pattern: Pattern, steps: int | None, **options: Any) -> Recipe:
+        with _one_line("its function fails"):
+            made = function(pattern, steps, **options)
+        if not isinstance(made, Recipe):
+            raise UserError(f"returns {type(made).__name__}; return a Recipe")
+        return made
+
+    return checked
+
+
+@contextmanager
+def _one_line(where: str) -> Iterator[None]:
+    """Tell what goes wrong in a user's code in one line, with the place."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = "" if isinstance(error, SyntaxError) else f" ({Path(frame.filename).name}, line {frame.lineno})"
+        raise UserError(f"{where}: {type(error).__name__}: {error}{place}".splitlines()[0]) from error

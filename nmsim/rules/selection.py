@@ -108,8 +108,10 @@ class NeuronDropGrow(Select):
     """SRigL: drop and grow under a constant fan-in, and ablate neurons with too few salient weights.
 
     Salient are the n_keep largest |w| and the n_prune largest |g| of the layer. A neuron with fewer than
-    max(1, floor(gamma k0)) of them is ablated, k0 being the fan-in without ablation; its share of the weights goes to
-    the others (arXiv 2305.02299, section 3; the cut to the fan-in is by magnitude, which the released code misses).
+    max(1, floor(gamma k0)) of them is ablated, k0 being the fan-in without ablation; `gamma` of 1 and more is that
+    number itself. Its share of the weights goes to the others (arXiv 2305.02299, section 3, and its released code).
+    Other than in that code, the cut to the fan-in is by magnitude, where the code cuts by index; the fewest neurons
+    that stay are rounded up, so that they hold all weights; and n_keep counts live weights that are still zero.
     """
 
     fraction: Schedule[float]
@@ -139,7 +141,7 @@ def active_neurons(salient: np.ndarray, density: float, shape: tuple[int, ...], 
     """Which neurons stay, from their salient weights: SRigL's threshold, lowered so that the weights still fit."""
     rows, cols = shape
     total = int(rows * cols * density)
-    threshold = max(1, int(gamma * (total // rows)))
+    threshold = max(1, int(gamma if gamma >= 1 else gamma * (total // rows)))
     needed = max(1, -(-total // cols))
     threshold = min(threshold, int(np.sort(salient)[::-1][needed - 1]))
     return salient >= threshold

@@ -64,7 +64,6 @@ def final_values(recipe: Recipe, steps: int = 16) -> list[np.ndarray]:
 
 @pytest.mark.compiled
 def test_any_two_recipes_have_different_trajectories() -> None:
-    # The shares of the phases are given where two defaults would make two recipes alike in a run this short.
     runs = {name: final_values(made(name, steps=16, **OFTEN.get(name, {}))) for name in REGISTRY}
     for first, second in itertools.combinations(REGISTRY, 2):
         same = all(np.array_equal(a, b) for a, b in zip(runs[first], runs[second], strict=True))
@@ -310,6 +309,49 @@ def test_a_recipe_that_is_nowhere_is_named(tmp_path, name: str, message: str) ->
     (tmp_path / "mine.py").write_text(OWN)
     with pytest.raises(UserError, match=message):
         find(name.format(tmp_path / "mine.py"))
+
+
+RULE = """
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from nmsim.recipes import RECIPES
+from nmsim.rules.scores import Magnitude
+from nmsim.rules.selection import TopK
+
+
+@dataclass(frozen=True)
+class Own(Magnitude):
+    share: float = 0.5
+
+
+def owned(pattern, steps):
+    return replace(RECIPES["ste"](pattern), select=TopK(Own()))
+"""
+
+
+def test_a_file_may_hold_rules_of_ones_own(tmp_path) -> None:
+    (tmp_path / "mine.py").write_text(RULE)
+    assert find(f"{tmp_path / 'mine.py'}:owned")(Pattern(1, 8)).select.score.share == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def f(:", r"^mine.py: SyntaxError: invalid syntax \(mine.py, line 1\)$"),
+        ("import nosuch", r"^mine.py: ModuleNotFoundError: No module named 'nosuch' \(mine.py, line 1\)$"),
+        ("def f(): ...", r"^f\(\): a recipe takes \(pattern, steps, \*, options\)$"),
+        ("def f(pattern, steps): ...", "^f: returns NoneType; return a Recipe$"),
+        ("def f(pattern, steps): 1 / 0", r"^f: its function fails: ZeroDivisionError: .* \(mine.py, line 1\)$"),
+        ("def f(pattern, steps, *, lam=1): ...", "^f: option lam has no type; write it as lam: float = ...$"),
+    ],
+)
+def test_a_mistake_in_a_recipe_of_ones_own_is_one_line(tmp_path, monkeypatch, text: str, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(UserError, match=message):
+        find("mine.py:f")(Pattern(1, 8), **{"lam": 1} if "lam" in text else {})
 
 
 @pytest.mark.parametrize(

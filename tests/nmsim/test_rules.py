@@ -123,6 +123,8 @@ def test_srigl_fan_in_is_the_published_integer() -> None:
     salient = np.array([9, 0, 3, 5, 4])
     assert active_neurons(salient, 0.5, (5, 10), 0.9).tolist() == [True, False, False, True, True]
     assert active_neurons(salient, 0.5, (5, 10), 0.01).tolist() == [True, False, True, True, True]
+    # From 1 on gamma is a number of weights.
+    assert active_neurons(salient, 0.5, (5, 10), 1.0).tolist() == [True, False, True, True, True]
 
 
 def test_srigl_lowers_its_threshold_until_the_weights_fit() -> None:
