@@ -71,6 +71,13 @@ def largest(dtype: np.dtype[Any]) -> int:
     return int(magnitude(np.array([ml_dtypes.finfo(dtype).max], dtype))[0])  # type: ignore[no-untyped-call]
 
 
+def place_in_float32(dtype: np.dtype[Any]) -> tuple[int, float]:
+    """How far up a narrow float's magnitude moves to float32's place, and by what its number is then too small."""
+    info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    single = np.finfo(np.float32)
+    return single.nmant - int(info.nmant), float(info.smallest_normal) / float(single.smallest_normal)
+
+
 def to_float32(values: np.ndarray) -> np.ndarray:
     """The values as float32, exactly. bfloat16 is its upper half; other narrow types are looked up."""
     if values.dtype == np.float32:

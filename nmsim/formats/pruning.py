@@ -11,7 +11,7 @@ import numpy as np
 
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
-from nmsim.formats.dtypes import bits, float32_table, is_weight, largest, magnitude, read_only, to_float32
+from nmsim.formats.dtypes import bits, is_weight, largest, magnitude, place_in_float32, read_only, to_float32
 from nmsim.formats.packing import Weights
 from nmsim.formats.rewrite import copy_tensor, rewrite
 from nmsim.formats.tensors import Sink, Source, TensorSpec, blocks
@@ -111,12 +111,15 @@ def _prune_tensor(source: Source, name: str, choice: Choice, writer: Sink, advan
 
 
 def _add_losses(w: np.ndarray, pruned: np.ndarray, sums: np.ndarray) -> None:
-    """Add the sums of |pruned|, |w|, (w - pruned)^2 and w^2."""
+    """Add the sums of |pruned|, |w|, (w - pruned)^2 and w^2; the last is not finite where a weight is not."""
     if w.dtype == np.float32:
         codecs.loss_sums(read_only(w).reshape(-1), read_only(pruned).reshape(-1), sums)
-    else:
-        codes = (read_only(bits(a)).reshape(-1) for a in (w, pruned))
-        codecs.coded_loss_sums(*codes, read_only(float32_table(w.dtype)), sums)
+        return
+    old, new = (read_only(bits(a)).reshape(-1) for a in (w, pruned))
+    (shift, factor), found = place_in_float32(w.dtype), np.zeros(4)
+    low, most = np.uint32(np.iinfo(old.dtype).max >> 1), np.uint32(largest(w.dtype))
+    codecs.coded_loss_sums(old, new, low, np.uint32(shift), most, found)
+    sums += found * np.array([factor, factor, factor**2, factor**2])
 
 
 def _share(part: float, whole: float) -> float:

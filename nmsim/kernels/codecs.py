@@ -260,16 +260,24 @@ def loss_sums(w, pruned, sums):
 
 
 @njit
-def coded_loss_sums(w, pruned, table, sums):
-    """`loss_sums` of the values that `table` gives for the codes `w` and `pruned`."""
-    kept, total, lost, square = 0.0, 0.0, 0.0, 0.0
+def coded_loss_sums(w, pruned, low, shift, most, sums):
+    """`loss_sums` of the codes of narrow floats, whose magnitude (bits `low`) stands `shift` bits below float32's.
+
+    float32 reads their bits as numbers too small by a power of two, which is left to the caller; subnormal ones too.
+    A magnitude above `most` is not finite and makes the last sum infinite.
+    """
+    kept, total, lost, square, stray = 0.0, 0.0, 0.0, 0.0, False
     for i in range(w.size):
-        before, after = np.float64(table[w[i]]), np.float64(table[pruned[i]])
-        kept += abs(after)
-        total += abs(before)
-        lost += (before - after) * (before - after)
+        old, new = np.uint32(w[i]), np.uint32(pruned[i])
+        stray |= (old & low) > most
+        before = np.float64(np.uint32((old & low) << shift).view(np.float32))
+        after = np.float64(np.uint32((new & low) << shift).view(np.float32))
+        change = before - after if (old ^ new) <= low else before + after
+        kept += after
+        total += before
+        lost += change * change
         square += before * before
-    sums += np.array((kept, total, lost, square))
+    sums += np.array((kept, total, lost, np.inf if stray else square))
 
 
 @njit
