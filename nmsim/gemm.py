@@ -44,7 +44,7 @@ def record() -> Iterator[list[Gemm]]:
         _recordings.reset(token)
 
 
-def joined(operands: Sequence[Weight]) -> Float[np.ndarray, "rows d_in"] | None:
+def joined(operands: Sequence[Float[np.ndarray, "_ _"] | NMMatrix]) -> Float[np.ndarray, "rows d_in"] | None:
     """Matrices of one width as one, where they lie end to end in memory, as parameters do that follow each other."""
     arrays = [w for w in operands if isinstance(w, np.ndarray) and w.flags.c_contiguous and w.base is not None]
     if len(arrays) < len(operands):

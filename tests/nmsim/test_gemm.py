@@ -16,7 +16,7 @@ from hwmodel.pattern import Pattern
 from hwmodel.workload import Operand
 from nmsim import gemm, layouts
 from nmsim.compressed import compress, decompress
-from nmsim.gemm import dgrad, fprop, matmul, record, wgrad
+from nmsim.gemm import dgrad, fprop, joined, matmul, note_stack, record, wgrad
 from nmsim.kernels import host, simd
 from nmsim.kernels.threads import threads
 from nmsim.masks import topk_mask
@@ -168,6 +168,42 @@ def test_recordings_nest_and_do_not_see_other_threads():
     matmul(a, a, site="after")
     assert [op.site for op in outer] == ["outer", "inner"]
     assert [op.site for op in inner] == ["inner"]
+
+
+FLAT, OTHER = np.arange(32.0), np.arange(32.0)
+
+
+def test_matrices_that_follow_each_other_in_memory_are_one():
+    whole = joined([FLAT[4:8].reshape(1, 4), FLAT[8:24].reshape(4, 4)])
+    assert np.shares_memory(whole, FLAT)
+    np.testing.assert_array_equal(whole, FLAT[4:24].reshape(5, 4))
+
+
+@pytest.mark.parametrize(
+    "operands",
+    [
+        [FLAT[:8].reshape(2, 4), FLAT[12:20].reshape(2, 4)],
+        [FLAT[8:16].reshape(2, 4), FLAT[:8].reshape(2, 4)],
+        [FLAT[:8].reshape(2, 4), OTHER[8:16].reshape(2, 4)],
+        [FLAT[:8].reshape(2, 4), FLAT[8:16].reshape(4, 2)],
+        [FLAT[:8].reshape(2, 4), FLAT[8:24].reshape(4, 4).T],
+        [FLAT[:8].reshape(2, 4), matrix(2, 4, Pattern(1, 4))],
+        [np.ones((2, 4)), np.ones((2, 4))],
+    ],
+    ids=["gap", "order", "other memory", "width", "transposed", "compressed", "memory of their own"],
+)
+def test_other_matrices_are_not_joined(operands):
+    assert joined(operands) is None
+
+
+def test_a_stack_is_recorded_by_one_of_its_products():
+    a, b = np.ones((2, 5, 3, 4), np.float32), np.ones((2, 5, 4, 6), np.float32)
+    with record() as ops:
+        matmul(a, b)
+        note_stack("s", "fprop", (3, 4, 6), 10, np.dtype(np.float32))
+    sizes = [tuple((o.rows, o.cols, o.bits) for o in (op.a, op.b, op.out)) for op in ops]
+    assert sizes == [((3, 4, 32), (4, 6, 32), (3, 6, 32))] * 2
+    assert [op.repeat for op in ops] == [10, 10]
 
 
 @pytest.mark.parametrize("w", [matrix(8, 12, Pattern(1, 4)), np.ones((8, 12))])

@@ -102,6 +102,11 @@ def test_uneven_lists_hold_the_kept_weights_by_column(small):
     np.testing.assert_array_equal(found, lines_of(small))
 
 
+def test_a_wide_matrix_has_room_for_all_its_sets():
+    lists = layouts.uneven_lists(matrix(9, 400, Pattern(2, 4), 1), TILE)
+    assert len(lists.sets) >= 400 // TILE.rows
+
+
 def test_padding_of_uneven_lists_is_nothing(small):
     lists = layouts.uneven_lists(small, TILE)
     padding = lists.places == lists.blocks.depth
