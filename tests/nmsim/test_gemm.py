@@ -16,7 +16,7 @@ from hwmodel.pattern import Pattern
 from hwmodel.workload import Operand
 from nmsim import gemm, layouts
 from nmsim.compressed import compress, decompress
-from nmsim.gemm import dgrad, fprop, joined, matmul, note_stack, record, wgrad
+from nmsim.gemm import derive_layouts, dgrad, fprop, joined, matmul, note_stack, record, wgrad
 from nmsim.kernels import host, simd
 from nmsim.kernels.threads import threads
 from nmsim.masks import topk_mask
@@ -168,6 +168,13 @@ def test_recordings_nest_and_do_not_see_other_threads():
     matmul(a, a, site="after")
     assert [op.site for op in outer] == ["outer", "inner"]
     assert [op.site for op in inner] == ["inner"]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_layouts_of_both_directions_can_be_built_ahead(axis):
+    w = matrix(16, 24, Pattern(2, 8), axis)
+    derive_layouts(w, 100)
+    assert {key[0] for key in w.value_layouts} == {"blocks", "lists"}
 
 
 FLAT, OTHER = np.arange(32.0), np.arange(32.0)
