@@ -14,10 +14,10 @@ import pandas as pd
 from hwmodel.cost import price
 from hwmodel.device import Device
 from hwmodel.fits import Fit, read_fits
-from hwmodel.footprint import matrix_bytes
+from hwmodel.footprint import operand_bytes
 from hwmodel.networks import NetworkConfig, inference, parameters, training_run, weights
 from hwmodel.pattern import DENSE
-from hwmodel.workload import Plan, SitePlan, Workload
+from hwmodel.workload import Operand, Plan, SitePlan, Workload
 from nmsim.recipes import Recipe
 
 VALUE_BITS = 32
@@ -57,11 +57,11 @@ class Job:
         return inference(self.network, batch, tokens=self.network.tokens, plan=self.final)
 
     def stored_bytes(self) -> int:
-        """Bytes of the final model's parameters: sparse weights as values with positions, the rest dense."""
+        """Bytes of the final model's parameters: sparse weights as values with positions (csr where unstructured)."""
         shapes = weights(self.network)
         dense = parameters(self.network) - sum(prod(shapes[site]) for site in self.final.sites)
         sparse = (
-            matrix_bytes(*shapes[site], plan.fprop, VALUE_BITS, "index", axis=plan.axis)
+            operand_bytes(Operand(*shapes[site], VALUE_BITS, plan.fprop, plan.axis))
             for site, plan in self.final.sites.items()
         )
         return dense * VALUE_BITS // 8 + sum(sparse)
@@ -151,14 +151,13 @@ def layer_rows(job: Job) -> pd.DataFrame:
     rows = []
     for site, (d_out, d_in) in weights(job.network).items():
         plan = job.final[site]
-        layout = "dense" if plan.fprop.density == 1 else "index"
         rows.append(
             {
                 "site": site,
                 "d_out": d_out,
                 "d_in": d_in,
                 "structure": "dense" if plan.fprop.density == 1 else str(plan.fprop),
-                "stored_bytes": matrix_bytes(d_out, d_in, plan.fprop, VALUE_BITS, layout, axis=plan.axis),
+                "stored_bytes": operand_bytes(Operand(d_out, d_in, VALUE_BITS, plan.fprop, plan.axis)),
                 "inference_flops": _gemm_flops(products.at(site)),
             }
         )

@@ -14,7 +14,7 @@ from hwmodel.errors import UserError
 from hwmodel.pattern import DENSE, Pattern, Structure
 from nmsim.recipes.phases import after, sequence, span
 from nmsim.recipes.recipe import Recipe
-from nmsim.recipes.registry import register
+from nmsim.recipes.registry import positive, register
 from nmsim.rules.gradient import SRSTE
 from nmsim.rules.weight import Leak
 from nmsim.schedules import Constant, Every, Exponential, Linear, Schedule, Staircase, stages
@@ -35,9 +35,11 @@ def mdgf_linear(
     `beta` and without `steps` there is no dense phase, and D follows the formula to the end.
     """
     if steps is None and beta is not None:
-        return _mask_decay(pattern, 0, math.inf, Linear(1.0, 0.0, 1 / beta))
+        return _mask_decay(pattern, 0, math.inf, Linear(1.0, 0.0, 1 / positive(beta, "beta")))
     first, last = span(steps, dense, fine_tune)
-    return _mask_decay(pattern, first, last, Linear(1.0, 0.0, last - first if beta is None else 1 / beta))
+    return _mask_decay(
+        pattern, first, last, Linear(1.0, 0.0, last - first if beta is None else 1 / positive(beta, "beta"))
+    )
 
 
 @register
@@ -50,9 +52,9 @@ def mdgf_exponential(
     that begins. With `beta` and without `steps` D follows the formula to the end, and never reaches 0.
     """
     if steps is None and beta is not None:
-        return _mask_decay(pattern, 0, math.inf, Exponential(beta))
+        return _mask_decay(pattern, 0, math.inf, Exponential(positive(beta, "beta")))
     first, last = span(steps, dense, fine_tune)
-    rate = -math.log(RESIDUE) / max(1, last - first) if beta is None else beta
+    rate = -math.log(RESIDUE) / max(1, last - first) if beta is None else positive(beta, "beta")
     return _mask_decay(pattern, first, last, Exponential(rate))
 
 
@@ -151,7 +153,7 @@ def kao_mask_decay(
     """
     first, last = span(steps, dense, fine_tune)
     every = max(1, (last - first) // UPDATES)
-    fading = sequence((0, Linear(1.0, 0.0, 1 / weight)), (UPDATES, Constant(0.0)))
+    fading = sequence((0, Linear(1.0, 0.0, 1 / positive(weight, "weight"))), (UPDATES, Constant(0.0)))
     return replace(_mask_decay(pattern, first, last, Staircase(fading, every)), refresh=Every(every, first))
 
 

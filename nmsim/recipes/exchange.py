@@ -5,7 +5,7 @@ from __future__ import annotations
 from hwmodel.pattern import FanIn, Pattern, Structure, Unstructured
 from nmsim.recipes.phases import span
 from nmsim.recipes.recipe import Recipe
-from nmsim.recipes.registry import register
+from nmsim.recipes.registry import register, share
 from nmsim.rules.gradient import Masked
 from nmsim.rules.scores import Gradient, Random
 from nmsim.rules.selection import DropGrow, NeuronDropGrow, Select
@@ -36,7 +36,9 @@ def set_(
     is trained. Ours too: what was just dropped is not grown in the same exchange.
     """
     _, last = span(steps, 0.0, fine_tune)
-    return _exchanging(Unstructured(pattern.density), DropGrow(Random(), Constant(fraction)), last, refresh)
+    return _exchanging(
+        Unstructured(pattern.density), DropGrow(Random(), Constant(share(fraction, "fraction"))), last, refresh
+    )
 
 
 @register

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hwmodel.pattern import DENSE, Pattern, Structure, Unstructured
 from nmsim.recipes.phases import Budget, Thinning, sequence, span, sparse_after
 from nmsim.recipes.recipe import Recipe
-from nmsim.recipes.registry import register
+from nmsim.recipes.registry import positive, register
 from nmsim.rules.gradient import ChainRule, Masked
 from nmsim.rules.scores import Learned, Random, Saliency
 from nmsim.rules.selection import TopK
@@ -119,7 +119,7 @@ def ac_dc(
     prunes unstructured; N:M and the shares (a cycle is a tenth of the run, half of it compressed) are ours.
     """
     first, last = span(steps, dense, fine_tune)
-    half = max(1, round(cycle * (steps or 0) / 2))
+    half = max(1, round(positive(cycle, "cycle") * (steps or 0) / 2))
     turns = Cycle[Structure](((half, Constant(pattern)), (half, Constant(DENSE))))
     compressed = (last, Constant[Structure](pattern))
     return _pruned(sequence((0, Constant[Structure](DENSE)), (first, turns), compressed))
@@ -135,7 +135,7 @@ def powerpropagation(pattern: Pattern, steps: int | None, *, alpha: float = 2.0,
     return Recipe(
         structure=sparse_after(steps, dense, pattern),
         refresh=AT_CHANGES,
-        weight=(Power(alpha), Hard()),
+        weight=(Power(positive(alpha, "alpha")), Hard()),
         grad=ChainRule(),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import math
 import sys
 import traceback
 import typing
@@ -82,6 +83,9 @@ def _split(
         if option not in hints:
             raise UserError(f"{name}: option {option} has no type; write it as {option}: float = ...")
     converted = {key: convert(value, hints[key], f"{name}: {key}") for key, value in options.items()}
+    for option, value in converted.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{name}: {option} = {value}; needs a finite number")
     return (
         {key: value for key, value in converted.items() if key in own},
         {key: value for key, value in converted.items() if key not in own},
@@ -114,9 +118,16 @@ def given(steps: int | None) -> int:
 
 
 def share(value: float, name: str) -> float:
-    """`value`, a share of the steps."""
+    """`value`, a share of the steps or of the weights."""
     if not 0 <= value <= 1:
-        raise UserError(f"{name}={value:g}: a share of the steps lies between 0 and 1")
+        raise UserError(f"{name}={value:g}: a share lies between 0 and 1")
+    return value
+
+
+def positive(value: float, name: str) -> float:
+    """`value`, which a recipe divides by or decays with."""
+    if not value > 0:
+        raise UserError(f"{name}={value:g}: needs a number above 0")
     return value
 
 

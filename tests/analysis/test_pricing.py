@@ -60,6 +60,20 @@ def test_phases_add_and_the_last_decides_inference_and_bytes():
     assert both.stored_bytes() == 4 * rest + kept
 
 
+@pytest.mark.compiled
+@pytest.mark.parametrize("recipe", ["set", "rigl", "srigl", "random_erk", "global_magnitude"])
+def test_a_run_that_is_not_of_groups_is_counted(recipe):
+    sites = [{"recipe": recipe, "pattern": "1:8", "sites": "*.mlp.*"}]
+    config = {"data": {"name": "mnist1d"}, "model": {"kind": "vit", "patch": [1, 4]}, "steps": 12, "batch": 4}
+    run = work.build(work.Run, config | {"sparsity": sites}, "run")
+    done = work.job(run, work.train(run))
+    found, layers = work.counted(done), pricing.layer_rows(done).set_index("site")["stored_bytes"]
+    assert 0 < layers["block0.mlp.up"] < 4 * layers["block0.attn.q"]  # of four times as many weights
+    assert layers.sum() < found["stored_bytes"] < 4 * parameters(run.network(run.dataset()))
+    assert (pricing.device_rows(done, [load_device("a100")])["time_s"] > 0).all()
+    assert 0 < found["inference_flops"] < found["train_flops"]
+
+
 @pytest.mark.parametrize("recipe", ["sr_ste", "sdgf_geometric", "rigl", "ac_dc"])
 def test_phases_are_the_plans_of_every_step(recipe):
     """Sites of one recipe and width are planned together; here step by step and site by site."""

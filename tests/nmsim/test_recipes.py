@@ -264,6 +264,12 @@ def test_refresh_and_freeze_are_options_of_every_recipe_that_chooses_at_interval
         ("mdgf_linear", {"dense": 0.8, "fine_tune": 0.5}, "more than the whole run"),
         ("ste", {"axis": 2}, "groups run along d_in"),
         ("mdgf_linear", {"steps": 0}, "steps=0"),
+        ("sr_ste", {"lam": math.nan}, "sr_ste: lam = nan; needs a finite number"),
+        *((name, {"beta": 0.0}, "beta=0: needs a number above 0") for name in ("mdgf_linear", "mdgf_exponential")),
+        ("kao_mask_decay", {"weight": -1.0}, "weight=-1: needs a number above 0"),
+        ("powerpropagation", {"alpha": 0.0}, "alpha=0: needs a number above 0"),
+        ("ac_dc", {"cycle": -1.0}, "cycle=-1: needs a number above 0"),
+        ("set", {"fraction": 2.0}, "fraction=2: a share lies between 0 and 1"),
     ],
 )
 def test_a_wrong_option_is_one_line_with_the_cure(name: str, options: dict, message: str) -> None:
