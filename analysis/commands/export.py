@@ -119,3 +119,7 @@ def _tell(head: dict[str, Any], report: Sequence[Exported], as_json: bool) -> No
     else:
         left = sum(bool(row.reason) for row in report)
         show(report, COLUMNS, f"{written}, {len(report) - left} matrices encoded, {left} left dense")
+        lost = [row for row in report if row.lost_signs]
+        show_lines(
+            [f"{row.name}: {row.lost_signs:,} weights of -0.0 had no room and come back as +0.0" for row in lost]
+        )

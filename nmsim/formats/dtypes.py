@@ -59,6 +59,12 @@ def sign_bit(dtype: np.dtype[Any]) -> int:
     return 1 << (8 * dtype.itemsize - 1) if dtype in _SIGNED_ZERO else 0
 
 
+def negative_zeros(values: np.ndarray) -> int:
+    """How many of the values are -0.0."""
+    sign, pattern = sign_bit(values.dtype), bits(values)
+    return int(np.count_nonzero(pattern == pattern.dtype.type(sign))) if sign else 0
+
+
 def magnitude(values: np.ndarray) -> np.ndarray:
     """|values| as signed integers of the same order, which IEEE floats without their sign bit are."""
     pattern = bits(values)

@@ -12,6 +12,7 @@ import numpy as np
 from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from nmsim.formats.decoded import METADATA_KEY, VERSION, WEIGHT, Decoded, check_distinct
+from nmsim.formats.dtypes import negative_zeros
 from nmsim.formats.encoded import Codec, Encoded
 from nmsim.formats.rewrite import copy_tensor, rewrite
 from nmsim.formats.tensors import Sink, Source, TensorSpec
@@ -29,12 +30,16 @@ class Encode:
 
 @dataclass(frozen=True)
 class Exported:
-    """What became of one chosen tensor: its bytes before and after, and why it was left dense ("" if it was not)."""
+    """What became of one chosen tensor: its bytes before and after, and why it was left dense ("" if it was not).
+
+    `lost_signs` are weights of -0.0 for which their groups had no room, so that they come back as +0.0.
+    """
 
     name: str
     dense_bytes: int
     encoded_bytes: int
     reason: str
+    lost_signs: int = 0
 
 
 def copy_file(source: Source, target: Path, advance: Callable[[int], None]) -> None:
@@ -62,13 +67,14 @@ def encode_file(
         if name not in choices:
             continue
         try:
-            encoded = _encode(source, name, codec, choices[name])
+            w, encoded = _encode(source, name, codec, choices[name])
         except UserError as error:
             report.append(Exported(name, spec.nbytes, spec.nbytes, str(error)))
             continue
         specs[name] = {_part(name, suffix): TensorSpec(a.dtype, a.shape) for suffix, a in encoded.parts.items()}
         infos[_prefix(name)] = {"name": name, "axis": choices[name].axis} | encoded.info
-        report.append(Exported(name, spec.nbytes, sum(part.nbytes for part in specs[name].values()), ""))
+        lost = negative_zeros(w) - negative_zeros(encoded.parts[codec.values])
+        report.append(Exported(name, spec.nbytes, sum(part.nbytes for part in specs[name].values()), "", lost))
         advance(spec.nbytes)
     check_distinct(part for parts in specs.values() for part in parts)
 
@@ -76,7 +82,7 @@ def encode_file(
         if name in specs[name]:
             copy_tensor(source, name, writer)
         else:
-            for suffix, part in _encode(source, name, codec, choices[name]).parts.items():
+            for suffix, part in _encode(source, name, codec, choices[name])[1].parts.items():
                 writer.put(_part(name, suffix), part)
         advance(source.specs[name].nbytes)
 
@@ -85,13 +91,14 @@ def encode_file(
     return report
 
 
-def _encode(source: Source, name: str, codec: Codec, choice: Encode) -> Encoded:
+def _encode(source: Source, name: str, codec: Codec, choice: Encode) -> tuple[np.ndarray, Encoded]:
+    """The matrix and its encoding."""
     w = source.read(name)
     if w.ndim != 2:
         raise UserError(f"{w.ndim}-D; only matrices are encoded")
     if codec.takes_pattern and choice.pattern.is_dense:
         raise UserError("it obeys no n:m; prune it first")
-    return codec.encode(np.ascontiguousarray(w.T) if choice.axis == 0 else w, choice.pattern)
+    return w, codec.encode(np.ascontiguousarray(w.T) if choice.axis == 0 else w, choice.pattern)
 
 
 def _prefix(name: str) -> str:

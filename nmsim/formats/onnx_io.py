@@ -7,22 +7,24 @@ sparse initialisers do not help it, and none are written.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hwmodel.errors import UserError
+from nmsim.formats import onnx_data
 from nmsim.formats.beside import replacing
 from nmsim.formats.dtypes import CODES
-from nmsim.formats.tensors import Source, TensorSpec, shown
+from nmsim.formats.safetensors import mapped
+from nmsim.formats.tensors import Sink, Source, TensorSpec, shown
 
 try:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import helper, numpy_helper
-    from onnx.external_data_helper import load_external_data_for_model
+    from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 except ImportError:
     raise UserError("ONNX files need the package onnx: pip install 'nmsim[onnx]'") from None
 
@@ -31,7 +33,10 @@ _OPSET = 17
 
 
 class OnnxSource(Source):
-    """The initialisers of a graph that have a dtype of weight files; a graph is in memory whole."""
+    """The initialisers of a graph that have a dtype of weight files.
+
+    Those that the graph holds itself are in memory, which is 2 GB at most; those in files beside it are mapped.
+    """
 
     def __init__(self, path: Path) -> None:
         self.model = _load(path)
@@ -41,9 +46,16 @@ class OnnxSource(Source):
         self.files = {path.name: tuple(self.specs)}
         self._axes = _reduction_axes(self.model)
         self._path = path
+        places = {name: onnx_data.place_of(tensor, self.specs[name], path) for name, tensor in self._tensors.items()}
+        self._places = {name: place for name, place in places.items() if place is not None}
+        with ExitStack() as stack:
+            files = sorted({place.file for place in self._places.values()})
+            self._open = {file: stack.enter_context(file.open("rb")) for file in files}
+            self._close = stack.pop_all()
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Close the files beside the graph; tensors already read stay valid."""
+        self._close.close()
 
     def reduction_axis(self, name: str) -> int | None:
         """The axis that the MatMul or Gemm reading this initialiser sums over; None if there is no such node."""
@@ -51,6 +63,8 @@ class OnnxSource(Source):
 
     def read(self, name: str) -> np.ndarray:
         """The whole tensor, read-only."""
+        if name in self._places:
+            return self._mapped(name, 0, self.specs[name].nbytes).reshape(self.specs[name].shape)
         try:
             values = numpy_helper.to_array(self._tensors[name])
         except (ValueError, TypeError, OSError) as error:
@@ -59,15 +73,25 @@ class OnnxSource(Source):
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop` along the first axis, read-only."""
-        return self.read(name)[start:stop]
+        if name not in self._places:
+            return self.read(name)[start:stop]
+        spec = self.specs[name]
+        block = self._mapped(name, start * spec.row_bytes, (stop - start) * spec.row_bytes)
+        return block.reshape(stop - start, *spec.shape[1:])
+
+    def _mapped(self, name: str, first: int, nbytes: int) -> np.ndarray:
+        place = self._places[name]
+        return mapped(self._open[place.file], place.file, place.begin + first, nbytes).view(self.specs[name].dtype)
 
 
 def _load(path: Path) -> Any:
-    """The model with the weights that it keeps in files beside it; those are read once its names are checked."""
+    """The model; of weights that it keeps in files beside it, only those of types that weight files don't have."""
     try:
         model = onnx.load(path, load_external_data=False)
         _check_names(model, path)
-        load_external_data_for_model(model, str(path.parent))
+        for tensor in model.graph.initializer:
+            if uses_external_data(tensor) and _dtype(tensor) not in CODES:
+                load_external_data_for_tensor(tensor, str(path.parent))
     except FileNotFoundError as error:
         raise UserError(f"{error.filename or path}: no such file") from None
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
@@ -125,11 +149,15 @@ class OnnxWriter:
 
 
 @contextmanager
-def writing(path: Path, model: Any, specs: Mapping[str, TensorSpec]) -> Iterator[OnnxWriter]:
-    """A writer of the initialisers `specs` of `model`, which takes the place of `path` when the block ends well."""
-    total = sum(spec.nbytes for spec in specs.values())
-    if total > _MAX_BYTES:
-        raise UserError(f"{path}: {total} bytes of weights; an ONNX file holds 2 GB, so export fewer with --include")
+def writing(path: Path, model: Any, specs: Mapping[str, TensorSpec]) -> Iterator[Sink]:
+    """A writer of the initialisers `specs` of `model`, which takes the place of `path` when the block ends well.
+
+    More than one message holds goes into a file beside it.
+    """
+    if sum(spec.nbytes for spec in specs.values()) > _MAX_BYTES:
+        with onnx_data.writing(path, model, specs) as beside:
+            yield beside
+        return
     writer = OnnxWriter(model, specs)
     yield writer
     writer.finish()

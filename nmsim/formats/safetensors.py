@@ -52,19 +52,27 @@ class Reader(Source):
         return self._map(begin, nbytes).view(spec.dtype).reshape(stop - start, *spec.shape[1:])
 
     def _map(self, begin: int, nbytes: int) -> np.ndarray:
-        if nbytes == 0:
-            return np.empty(0, np.uint8)
-        page = begin % mmap.ALLOCATIONGRANULARITY
-        flags = mmap.MAP_SHARED | _POPULATE
-        try:
-            mapped = mmap.mmap(self._file.fileno(), page + nbytes, flags, mmap.PROT_READ, offset=begin - page)
-        except ValueError:
-            raise UserError(f"{self.path}: the file became shorter while it was read") from None
-        data = np.frombuffer(mapped, np.uint8, nbytes, page)
-        if begin % _WIDEST:  # compiled kernels want aligned elements
-            data = data.copy()
-            data.flags.writeable = False
-        return data
+        return mapped(self._file, self.path, begin, nbytes)
+
+
+def mapped(file: BinaryIO, path: Path, begin: int, nbytes: int) -> np.ndarray:
+    """Bytes of an open file as a read-only map, or a copy where they do not begin at a multiple of the widest element.
+
+    Raises `UserError` if the file is shorter by now.
+    """
+    if nbytes == 0:
+        return np.empty(0, np.uint8)
+    page = begin % mmap.ALLOCATIONGRANULARITY
+    flags = mmap.MAP_SHARED | _POPULATE
+    try:
+        memory = mmap.mmap(file.fileno(), page + nbytes, flags, mmap.PROT_READ, offset=begin - page)
+    except ValueError:
+        raise UserError(f"{path}: the file became shorter while it was read") from None
+    data = np.frombuffer(memory, np.uint8, nbytes, page)
+    if begin % _WIDEST:  # compiled kernels want aligned elements
+        data = data.copy()
+        data.flags.writeable = False
+    return data
 
 
 def _open(path: Path) -> BinaryIO:

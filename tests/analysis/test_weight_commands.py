@@ -52,6 +52,13 @@ def test_from_a_checkpoint_to_a_pruned_checked_and_exported_one(checkpoint, tmp_
     assert back.read_bytes() == pruned.read_bytes()
 
 
+def test_export_says_where_negative_zeros_lose_their_sign(tmp_path, capsys):
+    path = save(tmp_path / "a.safetensors", {"a.weight": np.tile(np.array([1, -2, 0, -0.0], np.float16), (64, 32))})
+    out = str(tmp_path / "b.safetensors")
+    assert cli.run(["export", str(path), "-o", out, "--format", "nm", "--pattern", "2:4"]) == 0
+    assert "a.weight: 2,048 weights of -0.0 had no room and come back as +0.0" in capsys.readouterr().out
+
+
 def test_an_exported_file_is_checked_pruned_and_exported_as_the_weights_it_stands_for(checkpoint, tmp_path, capsys):
     pruned, packed, again = (tmp_path / f"{name}.safetensors" for name in ("pruned", "packed", "again"))
     told(capsys, "prune", checkpoint, "-o", pruned, "--pattern", "2:4", "--exclude", "embed*")

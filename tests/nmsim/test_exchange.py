@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import subprocess
+import sys
 
 import ml_dtypes
 import numpy as np
@@ -162,6 +165,17 @@ def test_two_tensors_of_one_name_are_refused(tmp_path):
         encode_file(source, tmp_path / "b.safetensors", CODECS["nm"], {"q.weight": Encode(1, P24)}, nothing)
 
 
+@pytest.mark.parametrize("form", ["torch-semi-structured", "sparse-24-bitmask", "nm"])
+def test_negative_zeros_without_room_are_told(form, tmp_path):
+    signs = np.tile(np.array([1, -1, 0, -0.0], BF16), (64, 32))
+    alone = np.tile(np.array([1, 0, 0, -0.0], BF16), (64, 32))
+    tensors = {"full.weight": signs, "room.weight": alone}
+    with Memory(tensors, "x") as source:
+        choices = dict.fromkeys(tensors, Encode(1, P24))
+        report = encode_file(source, tmp_path / "a.safetensors", CODECS[form], choices, nothing)
+    assert {row.name: row.lost_signs for row in report} == {"full.weight": 64 * 32, "room.weight": 0}
+
+
 def shards(folder, files):
     folder.mkdir()
     for file, tensors in files.items():
@@ -270,10 +284,32 @@ def test_the_axis_that_a_product_sums_over_is_read_from_the_graph(operator, attr
         assert source.reduction_axis("w") == axis
 
 
-def onnx_with_external_data(path, name, location="a.bin"):
+def test_a_graph_of_more_than_one_message_keeps_its_weights_beside_and_they_come_back(tmp_path, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    monkeypatch.setattr("nmsim.formats.onnx_io._MAX_BYTES", 100)
+    tensors, first, second = checkpoint(), tmp_path / "a.onnx", tmp_path / "b.onnx"
+    with Memory(tensors, "x") as source:
+        copy_file(source, first, nothing)
+    with open_weights(first) as source:
+        copy_file(source, second, nothing)
+        block = source.rows("block0.mlp.up.weight", 2, 5)
+    np.testing.assert_array_equal(block, tensors["block0.mlp.up.weight"][2:5])
+    for path in (first, second):
+        assert (tmp_path / f"{path.name}.data").stat().st_size >= sum(a.nbytes for a in tensors.values())
+        onnx.checker.check_model(path, full_check=True)
+        same(path, tensors)
+    with open_weights(first) as source, pytest.raises(UserError, match=r"b\.onnx: exists, and a graph with its data"):
+        copy_file(source, second, nothing)
+    second.unlink()
+    with open_weights(first) as source, pytest.raises(UserError, match=r"b\.onnx\.data: exists"):
+        copy_file(source, second, nothing)
+
+
+def onnx_with_external_data(path, name, location="a.bin", **entries):
     onnx = pytest.importorskip("onnx")
     tensor = onnx.TensorProto(name=name, data_type=1, dims=[2, 2], data_location=1)
-    tensor.external_data.add(key="location", value=location)
+    for key, value in {"location": location, **entries}.items():
+        tensor.external_data.add(key=key, value=value)
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [tensor])), path)
 
 
@@ -288,8 +324,54 @@ def test_weights_beside_an_onnx_file_are_read_once_its_names_are_checked(tmp_pat
         open_weights(path)
     for location in ("gone.bin", "../a.bin", "/etc/passwd"):
         onnx_with_external_data(path, "weight", location)
-        with pytest.raises(UserError, match=r"a\.onnx"):
+        with pytest.raises(UserError, match=r"a\.onnx: tensor weight is in "):
             open_weights(path)
+    for entries in ({"offset": "4"}, {"length": "12"}, {"offset": "-4"}, {"offset": "x"}):
+        onnx_with_external_data(path, "weight", **entries)
+        with pytest.raises(UserError, match="do not hold its 16 bytes"):
+            open_weights(path)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from nmsim.formats.exchange import copy_file
+from nmsim.formats.shards import Shards
+
+def write(target, moment):
+    calls = 0
+    def count(frame, event, called):
+        nonlocal calls
+        if event in ("c_call", "c_return") and called.__module__ in ("io", "_io", "posix", None):
+            calls += 1
+            if calls == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+    with Shards(Path(sys.argv[1])) as source:
+        sys.setprofile(count)
+        copy_file(source, target, lambda _: None)
+        sys.setprofile(None)
+    os._exit(0)
+
+for moment in range(1, 3000, 7):
+    target = Path(sys.argv[2]) / str(moment) / "model.safetensors.index.json"
+    child = os.fork() or write(target, moment)
+    if os.waitpid(child, 0)[1] == 0:
+        break
+"""
+
+
+def test_shards_that_were_killed_in_the_writing_have_no_index_and_their_source_stands(tmp_path):
+    tensors = {"a": np.arange(12.0).reshape(3, 4), "b": np.ones(5, np.float32)}
+    index = shards(tmp_path / "old", {"one.safetensors": {"a": tensors["a"]}, "two.safetensors": {"b": tensors["b"]}})
+    before = {path.name: path.read_bytes() for path in index.parent.iterdir()}
+    subprocess.run([sys.executable, "-c", KILLED, index, tmp_path / "new"], check=True)
+    assert {path.name: path.read_bytes() for path in index.parent.iterdir()} == before
+    written = sorted((tmp_path / "new").iterdir(), key=lambda folder: int(folder.name))
+    whole = [(folder / index.name).exists() for folder in written]
+    assert whole.count(False) > 20
+    assert whole == sorted(whole)
+    for folder in itertools.compress(written, whole):
+        same(folder / index.name, tensors)
 
 
 def test_a_damaged_onnx_file_is_named(tmp_path):
