@@ -123,10 +123,13 @@ def run(design: str, m: Any, k: Any, n: Any, weight_density: float, activation_d
     core = DESIGNS[design]
     sizes = np.broadcast_arrays(*(np.asarray(size, dtype=float) for size in (m, k, n)))
     flat, shape = [size.ravel() for size in sizes], sizes[0].shape
-    blocks, cycles = _stepped(core, flat, core.runs(weight_density), activation_density)
-    dense, cycles_dense = _stepped(core, flat, Fraction(1), activation_density)
-    best = (np.where(cycles <= cycles_dense, *pair).reshape(shape) for pair in zip(blocks, dense, strict=True))
-    return _count(core, _Blocks(*best), activation_density)
+    step = core.runs(weight_density)
+    blocks, cycles = _stepped(core, flat, step, activation_density)
+    if step != 1:
+        dense, cycles_dense = _stepped(core, flat, Fraction(1), activation_density)
+        blocks = _Blocks(*(np.where(cycles <= cycles_dense, *pair) for pair in zip(blocks, dense, strict=True)))
+    shaped = (np.broadcast_to(part, flat[0].shape).reshape(shape) for part in blocks)
+    return _count(core, _Blocks(*shaped), activation_density)
 
 
 class _Blocks(NamedTuple):
@@ -147,8 +150,9 @@ def _stepped(core: Design, sizes: Sequence[Any], step: Fraction, activation_dens
     more where they leave room for a narrow column tile alone and that takes fewer cycles.
     """
     multiple, bits = core.steps.get(step, (1, 0))
-    m, k, n = sizes[0], np.ceil(sizes[1] / multiple) * multiple, sizes[2]
-    best = _Blocks(m.copy(), k.copy(), n, np.ones_like(m), float(step), bits)
+    k, n = np.ceil(sizes[1] / multiple) * multiple, sizes[2]
+    m, count = _fewer_rows(core, sizes[0], k, float(step))
+    best = _Blocks(m.copy(), k.copy(), n, count.copy(), float(step), bits)
     fewest = np.full_like(m, np.inf)
     here, left = best, np.arange(len(m))
     while len(left):
@@ -165,6 +169,20 @@ def _stepped(core: Design, sizes: Sequence[Any], step: Fraction, activation_dens
         m, k = np.where(tall, np.ceil(m / 2), m), np.where(tall, k, np.ceil(k / 2))
         here = here._replace(m=m, k=k, n=n, count=2 * count)
     return best, fewest
+
+
+def _fewer_rows(core: Design, m: Any, k: Any, density: float) -> tuple[Any, Any]:
+    """The rows and the blocks after as many halvings along m as leave weights too large at all events."""
+    room = np.maximum(core.buffer_bytes - MINIMUM_TILE * k, 1.0) / (k * density)
+    halvings = np.minimum(_halvings(m / ROW_TILE), _halvings(m / room) - 1)  # less one, which rounding may have added
+    count = np.ldexp(1.0, np.where(k > COLUMN_TILE, np.maximum(halvings, 0), 0))
+    return np.ceil(m / count), count
+
+
+def _halvings(times: Any) -> Any:
+    """The fewest halvings that make a positive number at most 1; 0 or less where it is."""
+    fraction, exponent = np.frexp(times)
+    return np.where(fraction == 0.5, exponent - 1, exponent)
 
 
 class _Words(NamedTuple):
