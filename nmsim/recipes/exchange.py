@@ -5,7 +5,7 @@ from __future__ import annotations
 from hwmodel.pattern import FanIn, Pattern, Structure, Unstructured
 from nmsim.recipes.phases import span
 from nmsim.recipes.recipe import Recipe
-from nmsim.recipes.registry import register, share
+from nmsim.recipes.registry import positive, register, share
 from nmsim.rules.gradient import Masked
 from nmsim.rules.scores import Gradient, Random
 from nmsim.rules.selection import DropGrow, NeuronDropGrow, Select
@@ -52,7 +52,9 @@ def rigl(
     grown in the same exchange, which the source allows.
     """
     _, last = span(steps, 0.0, fine_tune)
-    return _exchanging(Unstructured(pattern.density), DropGrow(Gradient(), Cosine(alpha, 0.0, last)), last, refresh)
+    return _exchanging(
+        Unstructured(pattern.density), DropGrow(Gradient(), Cosine(share(alpha, "alpha"), 0.0, last)), last, refresh
+    )
 
 
 @register
@@ -71,4 +73,5 @@ def srigl(
     fan-in, or from 1 on a number of weights. Where it leaves the released code: `NeuronDropGrow`.
     """
     _, last = span(steps, 0.0, fine_tune)
-    return _exchanging(FanIn(pattern.density), NeuronDropGrow(Cosine(alpha, 0.0, last), gamma), last, refresh)
+    exchange = NeuronDropGrow(Cosine(share(alpha, "alpha"), 0.0, last), positive(gamma, "gamma"))
+    return _exchanging(FanIn(pattern.density), exchange, last, refresh)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hwmodel.pattern import DENSE, Pattern, Structure, Unstructured
 from nmsim.recipes.phases import Budget, Thinning, sequence, span, sparse_after
 from nmsim.recipes.recipe import Recipe
-from nmsim.recipes.registry import positive, register
+from nmsim.recipes.registry import positive, register, share
 from nmsim.rules.gradient import ChainRule, Masked
 from nmsim.rules.scores import Learned, Random, Saliency
 from nmsim.rules.selection import TopK
@@ -106,7 +106,7 @@ def lbc(pattern: Pattern, steps: int | None, *, rate: float = 0.01, fine_tune: f
     """
     _, last = span(steps, 0.0, fine_tune)
     made = _pruned(Thinning(pattern, Cubic(1.0, pattern.density, last)))
-    return replace(made, select=TopK(Learned(rate)))
+    return replace(made, select=TopK(Learned(positive(rate, "rate"))))
 
 
 @register
@@ -150,5 +150,5 @@ def soft_shrinkage(
     binary phase, in which they are zeroed, are ours.
     """
     first, last = span(steps, dense, fine_tune)
-    shrink = Shrink(sequence((0, Constant(keep)), (last, Constant(0.0))))
+    shrink = Shrink(sequence((0, Constant(share(keep, "keep"))), (last, Constant(0.0))))
     return Recipe(structure=sparse_after(steps, first / (steps or 1), pattern), refresh=Every(1), weight=(shrink,))

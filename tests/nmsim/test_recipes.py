@@ -270,6 +270,11 @@ def test_refresh_and_freeze_are_options_of_every_recipe_that_chooses_at_interval
         ("powerpropagation", {"alpha": 0.0}, "alpha=0: needs a number above 0"),
         ("ac_dc", {"cycle": -1.0}, "cycle=-1: needs a number above 0"),
         ("set", {"fraction": 2.0}, "fraction=2: a share lies between 0 and 1"),
+        ("rigl", {"alpha": 3.0}, "alpha=3: a share lies between 0 and 1"),
+        ("srigl", {"alpha": 3.0}, "alpha=3: a share lies between 0 and 1"),
+        ("srigl", {"gamma": -1.0}, "gamma=-1: needs a number above 0"),
+        ("soft_shrinkage", {"keep": 2.0}, "keep=2: a share lies between 0 and 1"),
+        ("lbc", {"rate": -1.0}, "rate=-1: needs a number above 0"),
     ],
 )
 def test_a_wrong_option_is_one_line_with_the_cure(name: str, options: dict, message: str) -> None:
