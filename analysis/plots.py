@@ -127,6 +127,25 @@ def curves(
     return figure
 
 
+def contours(
+    rows: pd.DataFrame, points: pd.DataFrame, *, x: str, y: str, level: str, labels: Mapping[str, str]
+) -> Figure:
+    """Lines along which a share is `level`, named at their ends, over the measured points; both axes are logarithmic.
+
+    `rows` has the columns `x`, `y` and `level`; `points` has `x` and `y`.
+    """
+    figure, (panel,) = _panels(1, width=7, height=4.2)
+    panel.plot(points[x], points[y], "o", color="0.7", markersize=4)
+    panel.set(xlabel=labels[x], ylabel=labels[y], xscale="log", yscale="log")
+    ends = []
+    for value, colour in zip(rows[level].unique(), COLOURS[1:], strict=False):
+        line = rows[rows[level] == value]
+        panel.plot(line[x], line[y], LINES["modelled"], color=colour)
+        ends.append((float(line[x].iloc[-1]), float(line[y].iloc[-1]), f"{100 * float(value):g} %", colour))
+    _label_ends(panel, ends)
+    return figure
+
+
 def slices(rows: pd.DataFrame, *, cost: str, by: str, axis_label: str, quality_label: str) -> Figure:
     """Quality with its intervals against a modelled cost, a line a recipe, one panel for each value of column `by`.
 

@@ -21,6 +21,8 @@ from hwmodel.errors import UserError, unknown
 
 Values = float | Float[np.ndarray, " points"]
 COLUMNS = ("sparsity", "parameters", "data", "loss")
+LEVELS = (0.25, 0.5, 0.75, 0.875, 0.9375)
+"""Sparsities whose contours are drawn."""
 AVERAGE_SPARSITY = 0.625
 """Mean over a run of gradual pruning from 25 % to 75 % of it with a cubic, as a share of the final sparsity."""
 
@@ -74,6 +76,13 @@ class Law:
         size_side = self.a_s * self.b_s * (1 - sparsity) ** (self.b_s - 1) * parameters**-self.b_n
         best: Values = (data_side / size_side) ** (1 / self.b_d)
         return best
+
+
+def contours(law: Law, points: pd.DataFrame) -> pd.DataFrame:
+    """Where each of `LEVELS` is optimal, over the sizes of `points`: columns sparsity, parameters, data."""
+    sizes = np.geomspace(points["parameters"].min(), points["parameters"].max(), 30)
+    lines = [{"sparsity": s, "parameters": sizes, "data": law.contour(s, sizes)} for s in LEVELS]
+    return pd.concat([pd.DataFrame(line) for line in lines], ignore_index=True)
 
 
 def cost_multiplier(sparsity: Values) -> Values:

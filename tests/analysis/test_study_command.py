@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
+import pytest
 from nmsim_analysis import scaling
 from nmsim_analysis.cli import run
 
@@ -13,6 +15,16 @@ def test_scaling_prints_published_and_refitted_laws(capsys):
     rows = {row["law"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["t5, optimum"]["huber_loss"] < 0.65 * rows["t5, published"]["huber_loss"]
     assert set(rows) == {"vit, published", "vit, optimum", "t5, published", "t5, optimum"}
+
+
+def test_scaling_draws_where_a_sparsity_is_optimal(tmp_path, capsys):
+    assert run(["study", "scaling", "--out", str(tmp_path / "figures"), "--json"]) == 0
+    laws = {row["law"]: row for row in json.loads(capsys.readouterr().out)}
+    for name in ("t5", "vit"):
+        assert (tmp_path / "figures" / f"scaling-{name}.png").read_bytes().startswith(b"\x89PNG")
+        law = scaling.Law(**{key: laws[f"{name}, optimum"][key] for key in scaling.Law.__dataclass_fields__})
+        row = pd.read_csv(tmp_path / "figures" / f"scaling-{name}.csv").query("sparsity == 0.75").iloc[7]
+        assert law.optimal_sparsity(row["parameters"], row["data"]) == pytest.approx(0.75, abs=1e-3)
 
 
 def test_scaling_fits_points_of_ones_own(tmp_path, capsys):
