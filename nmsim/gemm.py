@@ -304,11 +304,17 @@ def _kept_gradient(dy: np.ndarray, x: np.ndarray, like: NMMatrix) -> NMMatrix:
     kernel = products.dotter(tile.vectors, tile.width)
     room = (lists.blocks.depth + 1) * tile.tokens
 
-    def run(lo: int, hi: int) -> None:
-        held = scratch(room + lists.blocks.height * tile.tokens, like.dtype)
-        kernel(out, a, b, lists.places, lists.cuts, lists.stride, lists.blocks, held[:room], held[room:], lo, hi)
+    lines, blocks = like.values.shape[0], lists.blocks.chunk_blocks
 
-    split(run, like.values.shape[0], 16)
+    def run(lo: int = 0, hi: int = lines, first: int = 0, last: int = blocks) -> None:
+        held = scratch(room + lists.blocks.height * tile.tokens, like.dtype)
+        sizes = lists.cuts, lists.stride, lists.blocks, lists.block
+        kernel(out, a, b, lists.places, *sizes, held[:room], held[room:], lo, hi, first, last)
+
+    if b.shape[1] > lines:  # every thread packs what is not cut: let that be the smaller one
+        split(lambda first, last: run(first=first, last=last), blocks, 1)
+    else:
+        split(run, lines, 16)
     if not like.is_full:
         out[~like.kept.reshape(-1)] = 0
     return like.with_values(out.reshape(like.values.shape))

@@ -66,12 +66,13 @@ class EvenLists(NamedTuple):
 
 
 class DotLists(NamedTuple):
-    """The places of a matrix by line, `stride` in each; blocks as in `EvenLists`."""
+    """The places of a matrix by line, `stride` in each; blocks as in `EvenLists`, each of `block` rows of the panel."""
 
     blocks: Blocks
     places: np.ndarray
     cuts: np.ndarray
     stride: int
+    block: int
 
 
 class UnevenLists(NamedTuple):
@@ -157,7 +158,8 @@ def dot_lists(c: NMMatrix, tile: Tile) -> DotLists:
     turn = m * -(-tile.width // n)
     block = _block_rows(c, _dots_cache_share(c.pattern.density), tile, turn)
     blocks = _blocks(c, c.shape[c.axis], tile, block, OUTPUT_BYTES // 4)
-    return DotLists(blocks, _panel_rows(c, blocks.depth).reshape(-1), _cuts(c, blocks, block), c.values.shape[1] * n)
+    places = _panel_rows(c, blocks.depth).reshape(-1)
+    return DotLists(blocks, places, _cuts(c, blocks, block), c.values.shape[1] * n, block)
 
 
 def _cuts(c: NMMatrix, blocks: Blocks, block: int) -> np.ndarray:

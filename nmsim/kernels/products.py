@@ -102,7 +102,10 @@ def multiplier(add_block, vectors, width):
 
 @cache
 def dotter(vectors, width):
-    """The kernel out[r, s] += sum over t of a[t, r] * b[t, index[r, s]], for lines lo:hi of the sparse result."""
+    """The kernel out[r, s] += sum over t of a[t, r] * b[t, index[r, s]], for lines lo:hi of the sparse result.
+
+    Of each chunk of `b`, only the blocks first:last, of `rows` columns each, are packed and multiplied.
+    """
     tile = vectors * width
     few = max(1, width // 4)
     pack, _ = packing(width, tile)
@@ -124,20 +127,21 @@ def dotter(vectors, width):
             simd.add_dots(out, first, a, r - r0, b, index, first, rest, 1, vectors, width)
 
     @njit
-    def multiply(out, a, b, index, cuts, stride, blocks, panel, acc, lo, hi):
-        chunks, chunk_blocks, depth, height = blocks
+    def multiply(out, a, b, index, cuts, stride, blocks, rows, panel, acc, lo, hi, first, last):
+        chunks, _, depth, height = blocks
         inner = b.shape[1]
         panel[depth * tile : (depth + 1) * tile] = 0
         for t0 in range(0, a.shape[0], tile):
             t1 = min(t0 + tile, a.shape[0])
             for chunk in range(chunks):
-                pack(panel, b, t0, t1, chunk * depth, min((chunk + 1) * depth, inner))
+                here, end = chunk * depth + first * rows, min(chunk * depth + min(last * rows, depth), inner)
+                pack(panel[first * rows * tile :], b, t0, t1, here, max(here, end))
                 for r0 in range(lo, hi, height):
                     r1 = min(r0 + height, hi)
                     pack(acc, a, t0, t1, r0, r1)
-                    for block in range(chunk_blocks):
-                        cut, end = cuts[chunk, block], cuts[chunk, block + 1]
-                        add_block(out, acc, panel, index, r0, r1, stride, cut, end - cut)
+                    for block in range(first, last):
+                        cut = cuts[chunk, block]
+                        add_block(out, acc, panel, index, r0, r1, stride, cut, cuts[chunk, block + 1] - cut)
 
     return multiply
 

@@ -30,7 +30,7 @@ def ranker(unrolled):
             rank[:] = 0
             for j in range(m):
                 for k in range(j + 1, m):
-                    for g in range(LANES):
+                    for g in range(width):
                         first = tile[j, g] >= tile[k, g]
                         rank[j, g] += 1 - first
                         rank[k, g] += first
