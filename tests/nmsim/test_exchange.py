@@ -78,16 +78,31 @@ def test_a_checkpoint_comes_back_from_every_format(name, tmp_path):
     same(tmp_path / "c.safetensors", tensors)
 
 
-@pytest.mark.parametrize("name", ["nm", "sparse-24-bitmask"])
-def test_a_file_is_as_large_as_its_matrices_and_its_header(name, tmp_path):
-    w = {f"layer{i}": sparse(np.random.default_rng(i), (64, 128), P24, BF16) for i in range(3)}
-    path = save(tmp_path / "a.safetensors", w)
-    with Reader(path) as source:
-        encode_file(source, tmp_path / "b.safetensors", CODECS[name], {k: Encode(1, P24) for k in w}, nothing)
+@pytest.mark.parametrize(
+    ("name", "layout", "besides"),
+    [
+        ("torch-semi-structured", "index", 0),
+        ("cutlass-sm80", "index", 0),
+        ("nm", "index", 0),
+        ("nm-bitmask", "bitmask", 0),
+        ("sparse-24-bitmask", "bitmask", 16),
+        ("sparse-bitmask", "bitmask", 16 + 8 * 64),
+        ("scipy", "csr", 16),
+        ("dense", "dense", 0),
+    ],
+)
+def test_a_file_is_as_large_as_its_matrices_and_its_header(name, layout, besides, tmp_path):
+    """Besides, some formats hold a tensor with the shape (16 bytes), and one where each row begins."""
+    rng = np.random.default_rng(0)
+    w = {f"layer{i}": by_magnitude("", rng.standard_normal((64, 128)).astype(BF16), P24) for i in range(3)}
+    with Memory(w, "x") as source:
+        if name == "dense":
+            copy_file(source, tmp_path / "b.safetensors", nothing)
+        else:
+            encode_file(source, tmp_path / "b.safetensors", CODECS[name], dict.fromkeys(w, Encode(1, P24)), nothing)
     with Reader(tmp_path / "b.safetensors") as reader:
         header = len(header_bytes(reader.specs, reader.metadata))
-    layout, extra = ("index", 0) if name == "nm" else ("bitmask", 16)
-    expected = header + 3 * (matrix_bytes(64, 128, P24, 16, layout) + extra)
+    expected = header + 3 * (matrix_bytes(64, 128, P24, 16, layout) + besides)
     assert (tmp_path / "b.safetensors").stat().st_size == expected
 
 
