@@ -4,6 +4,7 @@ import ctypes
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 
@@ -22,17 +23,22 @@ class Helpers(ThreadPoolExecutor):
 
     def _enter(self) -> None:
         self._ids.append(threading.get_native_id())
-        if self._others:
-            os.sched_setaffinity(0, self._others)
+        _put(0, self._others)
 
     def submit(self, *args: Any, **named: Any) -> Future[Any]:
         """Start a call, as `ThreadPoolExecutor.submit`."""
         here = processor()
         if here is not None and here != self._avoided:
             self._avoided, self._others = here, os.sched_getaffinity(0) - {here}
-            for thread in self._ids if self._others else ():
-                os.sched_setaffinity(thread, self._others)
+            for thread in self._ids:
+                _put(thread, self._others)
         return super().submit(*args, **named)
+
+
+def _put(thread: int, processors: set[int]) -> None:
+    if processors:
+        with suppress(OSError):  # it only saves time, and a container may forbid it
+            os.sched_setaffinity(thread, processors)
 
 
 def processor() -> int | None:

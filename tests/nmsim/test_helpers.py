@@ -48,6 +48,15 @@ def test_a_single_processor_is_shared(moves, monkeypatch):
     assert asked == []
 
 
+def test_a_system_that_forbids_it_runs_the_work_all_the_same(moves, monkeypatch):
+    def forbid(thread, processors):
+        raise PermissionError(1, "forbidden")
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbid)
+    with Helpers(1) as pool:
+        assert pool.submit(int).result() == 0
+
+
 def test_the_system_tells_a_processor_of_this_thread():
     assert helpers.processor() in os.sched_getaffinity(0)
 
