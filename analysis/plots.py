@@ -28,6 +28,7 @@ CROWD = 12
 """Points beyond which only those of the front are named at the point, and the others by a legend."""
 Source = Literal["measured", "modelled"]
 PALETTE = 128
+HIGH = 40  # letters of a label beside a panel
 LETTER, LINE = 4.5, 8.0  # points that a letter and a line of a label take
 LINES: dict[Source, str] = {"measured": "-", "modelled": "--"}
 
@@ -121,8 +122,12 @@ def curves(
             line.index, line["mean"] - line["sem"], line["mean"] + line["sem"], color=look[name]["color"], alpha=0.2
         )
         ends.append((float(line.index[-1]), float(line["mean"].iloc[-1]), str(name), look[name]["color"]))
-    panel.set(xlabel=labels[x], ylabel=labels[y], yscale="log" if log else "linear")
+    panel.set(xlabel=labels[x], ylabel="\n".join(wrap(labels[y], HIGH)), yscale="log" if log else "linear")
     panel.set_xscale("log" if log == "xy" else "linear")
+    low, high = panel.get_ylim()
+    if log and high < 10 * low:  # no power of ten to write
+        panel.yaxis.set_minor_formatter("{x:.3g}")
+        panel.yaxis.set_major_formatter("{x:.3g}")
     _label_ends(panel, ends)
     return figure
 
