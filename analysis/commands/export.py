@@ -18,6 +18,7 @@ from nmsim.formats.detect import look
 from nmsim.formats.dtypes import is_weight, named
 from nmsim.formats.encoded import Codec
 from nmsim.formats.exchange import Encode, Exported, copy_file, encode_file
+from nmsim.formats.onnx_data import data_path
 from nmsim.formats.rewrite import check_target
 from nmsim.formats.shards import INDEX_SUFFIX, ONNX_SUFFIX
 from nmsim.formats.tensors import Source
@@ -83,6 +84,8 @@ def export(
             )
         files = [out, *(out.with_name(name) for name in source.files if out.name.endswith(INDEX_SUFFIX))]
         dense = weights.nbytes
+        if format_name == "onnx" and out.stat().st_size < dense:  # the weights are beside it
+            files.append(data_path(out))
     size = sum(path.stat().st_size for path in files)
     head = {"file": str(file), "out": str(out), "format": format_name, "bytes": size, "dense_bytes": dense}
     _tell(head, report, as_json)

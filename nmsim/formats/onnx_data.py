@@ -48,6 +48,11 @@ def place_of(tensor: Any, spec: TensorSpec, path: Path) -> Place | None:
     return Place(file, begin)
 
 
+def data_path(path: Path) -> Path:
+    """The file beside a graph that holds its weights."""
+    return path.with_name(f"{path.name}.data")
+
+
 class Writer:
     """Writes initialisers into one file, each at its place, and tells the graph where they are."""
 
@@ -84,7 +89,7 @@ def writing(path: Path, model: Any, specs: Mapping[str, TensorSpec]) -> Iterator
 
     Raises `UserError` where one of both exists, since two files can't be replaced at once.
     """
-    data = path.with_name(f"{path.name}.data")
+    data = data_path(path)
     for taken in (path, data):
         if taken.exists():
             raise UserError(f"{taken}: exists, and a graph with its data can't be replaced at once; name a new file")

@@ -52,6 +52,13 @@ def test_from_a_checkpoint_to_a_pruned_checked_and_exported_one(checkpoint, tmp_
     assert back.read_bytes() == pruned.read_bytes()
 
 
+def test_an_exported_graph_is_as_large_as_it_is_with_the_weights_beside_it(checkpoint, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("onnx")
+    monkeypatch.setattr("nmsim.formats.onnx_io._MAX_BYTES", 100)
+    exported = told(capsys, "export", checkpoint, "-o", tmp_path / "a.onnx", "--format", "onnx")
+    assert exported["bytes"] == sum((tmp_path / name).stat().st_size for name in ("a.onnx", "a.onnx.data"))
+
+
 def test_export_says_where_negative_zeros_lose_their_sign(tmp_path, capsys):
     path = save(tmp_path / "a.safetensors", {"a.weight": np.tile(np.array([1, -2, 0, -0.0], np.float16), (64, 32))})
     out = str(tmp_path / "b.safetensors")
