@@ -74,14 +74,17 @@ def magnitude(values: np.ndarray) -> np.ndarray:
 
 def largest(dtype: np.dtype[Any]) -> int:
     """The `magnitude` of the largest finite value; what is above is infinite or NaN."""
-    return int(magnitude(np.array([ml_dtypes.finfo(dtype).max], dtype))[0])  # type: ignore[no-untyped-call]
+    return int(magnitude(np.array([_limits(dtype).max], dtype))[0])
+
+
+def _limits(dtype: np.dtype[Any]) -> Any:
+    return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]  # the package's stubs leave it out
 
 
 def place_in_float32(dtype: np.dtype[Any]) -> tuple[int, float]:
     """How far up a narrow float's magnitude moves to float32's place, and by what its number is then too small."""
-    info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
-    single = np.finfo(np.float32)
-    return single.nmant - int(info.nmant), float(info.smallest_normal) / float(single.smallest_normal)
+    narrow, single = _limits(dtype), np.finfo(np.float32)
+    return single.nmant - int(narrow.nmant), float(narrow.smallest_normal) / float(single.smallest_normal)
 
 
 def to_float32(values: np.ndarray) -> np.ndarray:

@@ -9,8 +9,12 @@ import numpy as np
 from hypothesis import strategies as st
 
 from hwmodel.pattern import Pattern
+from nmsim.formats.exchange import Encode
 from nmsim.formats.safetensors import writing
+from nmsim.formats.shards import open_weights
 from nmsim.formats.tensors import TensorSpec
+
+BF16, P24 = np.dtype(ml_dtypes.bfloat16), Pattern(2, 4)
 
 DTYPES = [
     np.dtype(t)
@@ -54,3 +58,33 @@ def save(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | 
         for name, values in tensors.items():
             writer.put(name, values)
     return path
+
+
+def nothing(nbytes: int) -> None:
+    """Progress that nobody watches."""
+
+
+def checkpoint() -> dict[str, np.ndarray]:
+    """Tensors of a small checkpoint: matrices at 2:4 along either axis, a dense one, a vector and a number."""
+    rng = np.random.default_rng(0)
+    return {
+        "block0.mlp.up.weight": sparse(rng, (64, 128), P24, BF16),
+        "block0.mlp.down": np.ascontiguousarray(sparse(rng, (64, 128), P24, BF16).T),
+        "dense.weight": rng.standard_normal((32, 64)).astype(np.float16),
+        "norm.weight": np.ones(7, np.float32),
+        "steps": np.array(3, np.int64),
+    }
+
+
+CHOICES = {"block0.mlp.up.weight": Encode(1, P24), "block0.mlp.down": Encode(0, P24), "dense.weight": Encode(1, P24)}
+"""How the matrices of `checkpoint` are exported."""
+
+
+def same(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Assert that a file holds just these tensors, bit for bit."""
+    with open_weights(path) as source:
+        assert source.specs.keys() == tensors.keys()
+        for name, values in tensors.items():
+            assert source.specs[name].dtype == values.dtype
+            assert source.read(name).shape == values.shape
+            assert source.read(name).tobytes() == values.tobytes()

@@ -2,63 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import subprocess
-import sys
 
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from weightfiles import save, sparse
+from weightfiles import CHOICES, checkpoint, nothing, same, save
 
 from hwmodel.errors import UserError
 from hwmodel.footprint import matrix_bytes
 from hwmodel.pattern import Pattern
 from nmsim.formats.codecs import CODECS
 from nmsim.formats.converted import Converted
-from nmsim.formats.detect import look
 from nmsim.formats.dtypes import bits, named
 from nmsim.formats.exchange import Encode, copy_file, decode_file, encode_file
 from nmsim.formats.header import header_bytes
 from nmsim.formats.initial import initial_values
 from nmsim.formats.interop import from_scipy, to_scipy
 from nmsim.formats.memory import Memory
-from nmsim.formats.pruning import Choice, by_magnitude, prune_file
-from nmsim.formats.rewrite import check_target, chosen
+from nmsim.formats.pruning import by_magnitude
+from nmsim.formats.rewrite import chosen
 from nmsim.formats.safetensors import Reader
-from nmsim.formats.shards import Shards, open_weights
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 P24 = Pattern(2, 4)
-
-
-def nothing(nbytes):
-    pass
-
-
-def checkpoint():
-    rng = np.random.default_rng(0)
-    return {
-        "block0.mlp.up.weight": sparse(rng, (64, 128), P24, BF16),
-        "block0.mlp.down": np.ascontiguousarray(sparse(rng, (64, 128), P24, BF16).T),
-        "dense.weight": rng.standard_normal((32, 64)).astype(np.float16),
-        "norm.weight": np.ones(7, np.float32),
-        "steps": np.array(3, np.int64),
-    }
-
-
-CHOICES = {"block0.mlp.up.weight": Encode(1, P24), "block0.mlp.down": Encode(0, P24), "dense.weight": Encode(1, P24)}
-
-
-def same(path, tensors):
-    with open_weights(path) as source:
-        assert source.specs.keys() == tensors.keys()
-        for name, values in tensors.items():
-            assert source.specs[name].dtype == values.dtype
-            assert source.read(name).shape == values.shape
-            assert source.read(name).tobytes() == values.tobytes()
 
 
 @pytest.mark.parametrize("name", sorted(CODECS))
@@ -189,221 +157,6 @@ def test_negative_zeros_without_room_are_told(form, tmp_path):
         choices = dict.fromkeys(tensors, Encode(1, P24))
         report = encode_file(source, tmp_path / "a.safetensors", CODECS[form], choices, nothing)
     assert {row.name: row.lost_signs for row in report} == {"full.weight": 64 * 32, "room.weight": 0}
-
-
-def shards(folder, files):
-    folder.mkdir()
-    for file, tensors in files.items():
-        save(folder / file, tensors)
-    index = folder / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {name: file for file, tensors in files.items() for name in tensors}}))
-    return index
-
-
-def test_shards_stay_shards(tmp_path):
-    tensors = checkpoint()
-    names = sorted(tensors)
-    files = {
-        "model-1.safetensors": {n: tensors[n] for n in names[:2]},
-        "model-2.safetensors": {n: tensors[n] for n in names[2:]},
-    }
-    index = shards(tmp_path / "in", files)
-    out = tmp_path / "out" / index.name
-    check_target(index, out)
-    with Shards(index) as source:
-        encode_file(source, out, CODECS["nm"], CHOICES, nothing)
-    assert {p.name for p in out.parent.iterdir()} == {*files, index.name}
-    with Shards(out) as source:
-        decode_file(source, tmp_path / "back" / index.name, nothing)
-    same(tmp_path / "back" / index.name, tensors)
-    with pytest.raises(UserError, match="name a new folder"):
-        check_target(index, out)
-
-
-def test_shards_are_never_written_over_others(tmp_path):
-    """Another name of the index is no other folder: its shards have the names of those that are read."""
-    index = shards(tmp_path / "in", {"model-1.safetensors": {"a": np.ones((4, 4), np.float32)}})
-    old = (index.parent / "model-1.safetensors").read_bytes()
-    with pytest.raises(UserError, match="name a new folder"):
-        check_target(index, index.with_name("other.index.json"))
-    with Shards(index) as source, pytest.raises(UserError, match=r"model-1\.safetensors: exists"):
-        prune_file(source, index.with_name("other.index.json"), {"a": Choice(P24, 1, by_magnitude)}, nothing)
-    assert (index.parent / "model-1.safetensors").read_bytes() == old
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("{", "not a JSON index"),
-        ("[]", "needs a weight_map"),
-        ('{"weight_map": {"a": "../a.safetensors"}}', "files in the same folder"),
-        ('{"weight_map": {"a": 3}}', "files in the same folder"),
-        ('{"weight_map": {"a": "gone.safetensors"}}', "no such file"),
-        ('{"weight_map": {"b": "a.safetensors"}}', "differ on tensor a"),
-    ],
-)
-def test_a_damaged_index_is_named(text, said, tmp_path):
-    save(tmp_path / "a.safetensors", {"a": np.zeros(2, np.float32)})
-    index = tmp_path / "m.index.json"
-    index.write_text(text)
-    with pytest.raises(UserError, match=said):
-        Shards(index)
-
-
-def test_targets_that_would_replace_what_is_read_are_refused(tmp_path):
-    path = save(tmp_path / "a.safetensors", {})
-    link = tmp_path / "link.safetensors"
-    link.symlink_to(path)
-    for target in (path, link, tmp_path / "." / "a.safetensors"):
-        with pytest.raises(UserError, match="would replace"):
-            check_target(path, target)
-    with pytest.raises(UserError, match="shards stay shards"):
-        check_target(tmp_path / "m.index.json", tmp_path / "b.safetensors")
-
-
-def test_an_onnx_graph_has_a_valid_gemm_for_every_matrix_and_its_bytes_come_back(tmp_path):
-    onnx = pytest.importorskip("onnx")
-    tensors = checkpoint()
-    with Memory(tensors, "x") as source:
-        copy_file(source, tmp_path / "a.onnx", nothing)
-    onnx.checker.check_model(tmp_path / "a.onnx", full_check=True)
-    same(tmp_path / "a.onnx", tensors)
-    with open_weights(tmp_path / "a.onnx") as source:
-        assert source.reduction_axis("block0.mlp.up.weight") == 1
-        assert source.reduction_axis("norm.weight") is None
-        assert look(source, "block0.mlp.up.weight", 1).obeys(P24)
-
-
-@pytest.mark.parametrize(
-    ("operator", "attributes", "place", "axis"),
-    [
-        ("MatMul", {}, 1, 0),
-        ("MatMul", {}, 0, 1),
-        ("Gemm", {"transB": 1}, 1, 1),
-        ("Gemm", {}, 1, 0),
-        ("Gemm", {"transA": 1}, 0, 0),
-    ],
-)
-def test_the_axis_that_a_product_sums_over_is_read_from_the_graph(operator, attributes, place, axis, tmp_path):
-    onnx = pytest.importorskip("onnx")
-    names = ["x", "x"]
-    names[place] = "w"
-    weight = onnx.numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
-    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [4, 4])
-    out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [4, 4])
-    node = onnx.helper.make_node(operator, names, ["y"], **attributes)
-    onnx.save(
-        onnx.helper.make_model(onnx.helper.make_graph([node], "g", [value], [out], [weight])), tmp_path / "a.onnx"
-    )
-    with open_weights(tmp_path / "a.onnx") as source:
-        assert source.reduction_axis("w") == axis
-
-
-def test_a_graph_of_more_than_one_message_keeps_its_weights_beside_and_they_come_back(tmp_path, monkeypatch):
-    onnx = pytest.importorskip("onnx")
-    monkeypatch.setattr("nmsim.formats.onnx_io._MAX_BYTES", 100)
-    tensors, first, second = checkpoint(), tmp_path / "a.onnx", tmp_path / "b.onnx"
-    with Memory(tensors, "x") as source:
-        copy_file(source, first, nothing)
-    with open_weights(first) as source:
-        copy_file(source, second, nothing)
-        block = source.rows("block0.mlp.up.weight", 2, 5)
-    np.testing.assert_array_equal(block, tensors["block0.mlp.up.weight"][2:5])
-    for path in (first, second):
-        assert (tmp_path / f"{path.name}.data").stat().st_size >= sum(a.nbytes for a in tensors.values())
-        onnx.checker.check_model(path, full_check=True)
-        same(path, tensors)
-    with open_weights(first) as source, pytest.raises(UserError, match=r"b\.onnx: exists, and a graph with its data"):
-        copy_file(source, second, nothing)
-    second.unlink()
-    with open_weights(first) as source, pytest.raises(UserError, match=r"b\.onnx\.data: exists"):
-        copy_file(source, second, nothing)
-
-
-def onnx_with_external_data(path, name, location="a.bin", **entries):
-    onnx = pytest.importorskip("onnx")
-    tensor = onnx.TensorProto(name=name, data_type=1, dims=[2, 2], data_location=1)
-    for key, value in {"location": location, **entries}.items():
-        tensor.external_data.add(key=key, value=value)
-    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [tensor])), path)
-
-
-def test_weights_beside_an_onnx_file_are_read_once_its_names_are_checked(tmp_path):
-    (tmp_path / "a.bin").write_bytes(np.arange(4, dtype=np.float32).tobytes())
-    path = tmp_path / "a.onnx"
-    onnx_with_external_data(path, "weight")
-    with open_weights(path) as source:
-        assert source.read("weight").tolist() == [[0, 1], [2, 3]]
-    path.write_bytes(path.read_bytes().replace(b"weight", b"w\xffight"))
-    with pytest.raises(UserError, match="its name is not text"):
-        open_weights(path)
-    for location in ("gone.bin", "../a.bin", "/etc/passwd"):
-        onnx_with_external_data(path, "weight", location)
-        with pytest.raises(UserError, match=r"a\.onnx: tensor weight is in "):
-            open_weights(path)
-    for entries in ({"offset": "4"}, {"length": "12"}, {"offset": "-4"}, {"offset": "x"}):
-        onnx_with_external_data(path, "weight", **entries)
-        with pytest.raises(UserError, match="do not hold its 16 bytes"):
-            open_weights(path)
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from nmsim.formats.exchange import copy_file
-from nmsim.formats.shards import Shards
-
-def write(target, moment):
-    calls = 0
-    def count(frame, event, called):
-        nonlocal calls
-        if event in ("c_call", "c_return") and called.__module__ in ("io", "_io", "posix", None):
-            calls += 1
-            if calls == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-    with Shards(Path(sys.argv[1])) as source:
-        sys.setprofile(count)
-        copy_file(source, target, lambda _: None)
-        sys.setprofile(None)
-    os._exit(0)
-
-for moment in range(1, 3000, 7):
-    target = Path(sys.argv[2]) / str(moment) / "model.safetensors.index.json"
-    child = os.fork() or write(target, moment)
-    if os.waitpid(child, 0)[1] == 0:
-        break
-"""
-
-
-def test_shards_that_were_killed_in_the_writing_have_no_index_and_their_source_stands(tmp_path):
-    tensors = {"a": np.arange(12.0).reshape(3, 4), "b": np.ones(5, np.float32)}
-    index = shards(tmp_path / "old", {"one.safetensors": {"a": tensors["a"]}, "two.safetensors": {"b": tensors["b"]}})
-    before = {path.name: path.read_bytes() for path in index.parent.iterdir()}
-    subprocess.run([sys.executable, "-c", KILLED, index, tmp_path / "new"], check=True)
-    assert {path.name: path.read_bytes() for path in index.parent.iterdir()} == before
-    written = sorted((tmp_path / "new").iterdir(), key=lambda folder: int(folder.name))
-    whole = [(folder / index.name).exists() for folder in written]
-    assert whole.count(False) > 20
-    assert whole == sorted(whole)
-    for folder in itertools.compress(written, whole):
-        same(folder / index.name, tensors)
-
-
-def test_a_damaged_onnx_file_is_named(tmp_path):
-    pytest.importorskip("onnx")
-    (tmp_path / "a.onnx").write_bytes(b"\xff" * 64)
-    with pytest.raises(UserError, match=r"a\.onnx: not a readable ONNX model"):
-        open_weights(tmp_path / "a.onnx")
-    with pytest.raises(UserError, match="no such file"):
-        open_weights(tmp_path / "b.onnx")
-
-
-def test_an_initialiser_whose_bytes_do_not_fit_is_named(tmp_path):
-    onnx = pytest.importorskip("onnx")
-    tensor = onnx.TensorProto(name="w", data_type=1, dims=[1000, 1000], raw_data=b"1234")
-    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [tensor])), tmp_path / "a.onnx")
-    with open_weights(tmp_path / "a.onnx") as source, pytest.raises(UserError, match="tensor w"):
-        source.read("w")
 
 
 def test_weights_are_rounded_on_the_way_and_overflow_is_named():

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
+import killing
 import ml_dtypes
 import numpy as np
 import pytest
@@ -212,33 +211,23 @@ def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
 
 
 KILLED = """
-import os, signal, sys, numpy as np
+import sys, numpy as np
 from pathlib import Path
+from killing import survives
 from nmsim.formats.safetensors import writing
 from nmsim.formats.tensors import TensorSpec
 
-def write(moment):
-    calls = 0
-    def count(frame, event, called):
-        nonlocal calls
-        if event in ("c_call", "c_return") and called.__module__ in ("io", "_io", "posix", None):
-            calls += 1
-            if calls == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.setprofile(count)
+def write():
     with writing(path, {"w": TensorSpec(np.dtype(np.float32), (3, 1000))}, {}) as writer:
         for row in range(3):
             writer.put("w", np.full((1, 1000), row, np.float32), row)
-    sys.setprofile(None)
-    os._exit(0)
 
 path, old = Path(sys.argv[1]), Path(sys.argv[1]).read_bytes()
 for moment in range(1, 1000):
     path.write_bytes(old)
-    child = os.fork() or write(moment)
-    ended = os.waitpid(child, 0)[1]
+    ended = survives(write, moment)
     print(path.read_bytes().hex())
-    if ended == 0:
+    if ended:
         break
 """
 
@@ -246,8 +235,7 @@ for moment in range(1, 1000):
 def test_killed_before_or_after_any_call_that_touches_files_the_old_or_the_new_file_stands(tmp_path):
     path = save(tmp_path / "a.safetensors", {"w": np.ones(3, np.float32)})
     old = path.read_bytes()
-    done = subprocess.run([sys.executable, "-c", KILLED, path], capture_output=True, text=True, check=True)
-    left = [bytes.fromhex(line) for line in done.stdout.split()]
+    left = [bytes.fromhex(line) for line in killing.run(KILLED, path).split()]
     new = save(path, {"w": np.repeat(np.arange(3, dtype=np.float32), 1000).reshape(3, 1000)}).read_bytes()
     assert left[0] == old
     assert left[-1] == new
