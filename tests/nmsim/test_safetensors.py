@@ -235,7 +235,7 @@ for moment in range(1, 1000):
 def test_killed_before_or_after_any_call_that_touches_files_the_old_or_the_new_file_stands(tmp_path):
     path = save(tmp_path / "a.safetensors", {"w": np.ones(3, np.float32)})
     old = path.read_bytes()
-    left = [bytes.fromhex(line) for line in killing.run(KILLED, path).split()]
+    left = [bytes.fromhex(line) for line in killing.run(KILLED, path).splitlines()]
     new = save(path, {"w": np.repeat(np.arange(3, dtype=np.float32), 1000).reshape(3, 1000)}).read_bytes()
     assert left[0] == old
     assert left[-1] == new
