@@ -27,6 +27,9 @@ WIDEST_GROUP = 255
 # At most this many tokens are multiplied window by window; more are packed into panels.
 FEW_TOKENS = 16
 
+# Multiply-adds that take as long as reading or writing one element.
+MOVED = 8
+
 _recordings: ContextVar[tuple[list[Gemm], ...]] = ContextVar("recordings", default=())
 
 
@@ -244,11 +247,17 @@ def _compressed(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None, *, reduced:
         held = scratch(room + lists.blocks.height * tile.tokens, w.dtype)
         kernel(out, x, bias, nothing, lists, lists.blocks, held[:room], held[room:], lo, hi, a, b)
 
+    work = _work(len(x), w)
     if x.shape[0] > tile.tokens:
-        split(run, x.shape[0], tile.tokens)
+        split(run, x.shape[0], tile.tokens, work=work)
     else:
-        split(lambda a, b: run(0, x.shape[0], a, b), outputs, lists.blocks.height)
+        split(lambda a, b: run(0, x.shape[0], a, b), outputs, lists.blocks.height, work=work)
     return out
+
+
+def _work(tokens: int, w: NMMatrix) -> int:
+    """Operations of a product of `w`: multiply-adds, and elements read or written, each as long as MOVED of them."""
+    return tokens * w.values.size + MOVED * (tokens * sum(w.shape) + w.values.size)
 
 
 def _tile(tokens: int, w: NMMatrix) -> layouts.Tile:
@@ -289,7 +298,7 @@ def _few(x: np.ndarray, w: NMMatrix, bias: np.ndarray | None) -> np.ndarray:
     def run(lo: int, hi: int) -> None:
         kernel(out, padded, bias, values, index, scratch(tokens * width, w.dtype), lo, hi)
 
-    split(run, blocks, 16)
+    split(run, blocks, 16, work=_work(len(x), w))
     return out
 
 
@@ -311,10 +320,11 @@ def _kept_gradient(dy: np.ndarray, x: np.ndarray, like: NMMatrix) -> NMMatrix:
         sizes = lists.cuts, lists.stride, lists.blocks, lists.block
         kernel(out, a, b, lists.places, *sizes, held[:room], held[room:], lo, hi, first, last)
 
+    work = _work(len(a), like)
     if b.shape[1] > lines:  # every thread packs what is not cut: let that be the smaller one
-        split(lambda first, last: run(first=first, last=last), blocks, 1)
+        split(lambda first, last: run(first=first, last=last), blocks, 1, work=work)
     else:
-        split(run, lines, 16)
+        split(run, lines, 16, work=work)
     if not like.is_full:
         out[~like.kept.reshape(-1)] = 0
     return like.with_values(out.reshape(like.values.shape))

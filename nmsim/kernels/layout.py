@@ -8,15 +8,24 @@ SLOTS = 64
 
 
 @njit
+def group_starts(groups, n, m):
+    """The first position of each slot's group, for `groups` groups of n slots and m positions."""
+    starts = np.empty(groups * n, np.int32)
+    for slot in range(groups * n):
+        starts[slot] = slot // n * m
+    return starts
+
+
+@njit
 def panel_rows(index, indices, m, depth, lo, hi):
     """index[r, g n + s]: the panel row of each slot, its position less its chunk's first; padding is row `depth`."""
-    _, groups, n = indices.shape
+    lines, groups, n = indices.shape
+    slots, none = indices.reshape(lines, groups * n), index.dtype.type(depth)
+    starts = (group_starts(groups, n, m) % depth).astype(index.dtype)
     for r in range(lo, hi):
-        for g in range(groups):
-            base = g * m % depth
-            for s in range(n):
-                place = int(indices[r, g, s])
-                index[r, g * n + s] = base + place if place < m else depth
+        for slot in range(groups * n):
+            place = slots[r, slot]
+            index[r, slot] = starts[slot] + place if place < m else none
 
 
 @njit
@@ -53,14 +62,14 @@ def block_lists(out, slots, cuts, rows, height, lo, hi):
 
 
 @njit
-def count_lists(counts, indices, m, r0, r1, g0, g1):
-    """counts[c]: the kept weights of column g0 m + c in lines r0:r1, for the columns of groups g0:g1."""
+def count_lists(counts, slots, starts, m, r0, r1, s0, s1):
+    """counts[c]: the kept weights of column c of the groups of slots s0:s1, in lines r0:r1."""
     counts[:] = 0
     for r in range(r0, r1):
-        for g in range(g0, g1):
-            for s in range(indices.shape[2]):
-                if indices[r, g, s] < m:
-                    counts[(g - g0) * m + int(indices[r, g, s])] += 1
+        for s in range(s0, s1):
+            place = slots[r, s]
+            if place < m:
+                counts[starts[s - s0] + place] += 1
 
 
 @njit
@@ -95,6 +104,8 @@ def place_sets(sets, j, targets, at, order, counts, rows, first):
 def place_lists(bounds, sets, targets, indices, m, rows, lines, depth, height, scratch):
     """Cut the columns of a matrix compressed by line into sets of lists, block after block; returns the slots used."""
     counts, ends, order = scratch
+    total, groups, n = indices.shape
+    slots, starts = indices.reshape(total, groups * n), group_starts(groups, n, m)
     j, at, first = 0, 0, 0
     for high in range(bounds.shape[0]):
         for chunk in range(bounds.shape[1]):
@@ -102,7 +113,7 @@ def place_lists(bounds, sets, targets, indices, m, rows, lines, depth, height, s
                 r0, r1, g0, g1 = cell(indices, m, lines, depth, height, high, chunk, block)
                 columns = (g1 - g0) * m
                 bounds[high, chunk, block] = j
-                count_lists(counts[:columns], indices, m, r0, r1, g0, g1)
+                count_lists(counts[:columns], slots, starts, m, r0, r1, g0 * n, g1 * n)
                 sort_columns(order[:columns], ends, counts[:columns])
                 j, first = place_sets(sets, j, targets, at, order[:columns], counts, rows, first)
                 at += columns
@@ -135,9 +146,11 @@ def largest_cell(bounds, sets):
 @njit
 def fill_lists(values, places, bounds, sets, targets, kept, indices, m, lines, depth, height, lo, hi):
     """Write the lists of cells lo:hi: the weights `kept`, and their rows in the panel; padding is 0 and row `depth`."""
-    n, (_, chunks, ends) = indices.shape[2], bounds.shape
+    (total, groups, n), (_, chunks, ends) = indices.shape, bounds.shape
+    by_line = total, groups * n
+    slots, given, starts = indices.reshape(by_line), kept.reshape(by_line), group_starts(groups, n, m)
     room = largest_cell(bounds, sets)
-    cursor, weights, rows = np.empty(height, np.int64), np.empty(room, kept.dtype), np.empty(room, places.dtype)
+    cursor, weights, rows = np.empty(height, np.int32), np.empty(room, kept.dtype), np.empty(room, places.dtype)
     for number in range(lo, hi):
         high, chunk, block = number // (ends - 1) // chunks, number // (ends - 1) % chunks, number % (ends - 1)
         r0, r1, g0, g1 = cell(indices, m, lines, depth, height, high, chunk, block)
@@ -146,13 +159,13 @@ def fill_lists(values, places, bounds, sets, targets, kept, indices, m, lines, d
             for i in range(mine[j, 3]):
                 cursor[targets[mine[j, 2] + i]] = mine[j, 0] - mine[0, 0] + i * mine[j, 1]
         for r in range(r0, r1):
-            for g in range(g0, g1):
-                for s in range(n):
-                    place = int(indices[r, g, s])
-                    if place < m:
-                        to = cursor[(g - g0) * m + place]
-                        weights[to], rows[to] = kept[r, g, s], block * lines + r - r0
-                        cursor[(g - g0) * m + place] = to + 1
+            for s in range(g0 * n, g1 * n):
+                place = slots[r, s]
+                if place < m:
+                    column = starts[s - g0 * n] + place
+                    to = cursor[column]
+                    weights[to], rows[to] = given[r, s], block * lines + r - r0
+                    cursor[column] = to + 1
         for j in range(len(mine)):
             for i in range(mine[j, 3]):
                 first = mine[j, 0] - mine[0, 0] + i * mine[j, 1]

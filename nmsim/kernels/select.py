@@ -51,10 +51,10 @@ def compress(values, indices, w, mask, m, lo, hi):
     held, places = np.empty(m, w.dtype), np.empty(m, indices.dtype)
     for line in range(lo, hi):
         for g in range(groups):
-            s = 0
-            for k in range(g * m, min((g + 1) * m, w.shape[1])):
-                held[s], places[s] = w[line, k], k - g * m
-                s += mask[line, k]
+            first, s = g * m, 0
+            for k in range(min(m, w.shape[1] - first)):
+                held[s], places[s] = w[line, first + k], k
+                s += mask[line, first + k]
             if s > n:
                 return line * groups + g
             for i in range(n):

@@ -9,6 +9,9 @@ from typing import Any
 
 from nmsim.kernels.helpers import Helpers
 
+# Operations that make waking a thread worth its tenth of a millisecond, for each that takes part.
+LEAST_WORK = 6 << 20
+
 _COUNT: ContextVar[int] = ContextVar("threads", default=1)
 
 
@@ -30,9 +33,14 @@ def _pool(count: int) -> Helpers:
     return Helpers(count)
 
 
-def split(function: Callable[[int, int], Any], total: int, step: int) -> list[Any]:
-    """The results of function(lo, hi) over parts of range(total), cut at multiples of `step`, one part a thread."""
+def split(function: Callable[[int, int], Any], total: int, step: int, *, work: int | None = None) -> list[Any]:
+    """The results of function(lo, hi) over parts of range(total), cut at multiples of `step`, one part a thread.
+
+    `work`, where it is known, is the operations of all parts: fewer threads take part where it is little.
+    """
     count, steps = _COUNT.get(), -(-total // step)
+    if work is not None:
+        count = max(1, min(count, work // LEAST_WORK))
     cuts = [min(total, step * (steps * i // count)) for i in range(count + 1)]
     parts = [(lo, hi) for lo, hi in pairwise(cuts) if lo < hi]
     waiting = [_pool(count).submit(function, lo, hi) for lo, hi in parts[1:]]

@@ -6,10 +6,12 @@ import ast
 import os
 import subprocess
 import sys
+import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from nmsim import layouts
 from nmsim.compressed import compress, decompress
 from nmsim.gemm import derive_layouts, dgrad, fprop, wgrad
 from nmsim.kernels import host, jit, panels, scratch, simd
+from nmsim.kernels import threads as sharing
 from nmsim.kernels.threads import threads
 from nmsim.masks import topk_mask
 from nmsim.testing import check_kernel, strategies
@@ -107,7 +110,7 @@ def products(count):
     found = []
     for t in (7, 200):
         x, dy, w = case(t, 96, 80, Pattern(2, 8))
-        with threads(count):
+        with threads(count), mock.patch.object(sharing, "LEAST_WORK", 1):
             found += [fprop(x, w).tobytes(), dgrad(dy, w).tobytes(), wgrad(dy, x, like=w).values.tobytes()]
     return found
 
@@ -124,6 +127,16 @@ def test_four_threads_give_the_same_bits_in_a_process_with_four_numba_threads():
     environment = {**os.environ, "NUMBA_NUM_THREADS": "4", "PYTHONPATH": paths}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize(("work", "expected"), [(None, 3), (3 * sharing.LEAST_WORK - 1, 2), (1, 1)])
+def test_little_work_is_shared_by_fewer_threads(work, expected):
+    with threads(3):
+        parts = sharing.split(lambda lo, hi: (lo, hi, threading.get_ident()), 12, 2, work=work)
+    assert [lo for lo, _, _ in parts] == [0, *(hi for _, hi, _ in parts[:-1])]
+    assert parts[-1][1] == 12
+    assert len(parts) == expected
+    assert threading.get_ident() not in {ident for *_, ident in parts[1:]}
 
 
 def test_two_python_threads_may_use_one_matrix_at_once():
