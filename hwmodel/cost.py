@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 from hwmodel.device import DTYPE_BITS, Device
 from hwmodel.engines import Estimate, Product, Routine, abilities, estimate, price_pass
@@ -108,13 +109,12 @@ def price(
     `fits` are constants of your own (`hwmodel.fits.read_fits`), which go before the shipped ones.
     Raises `UserError` for a library or type that the device doesn't have.
     """
-    total, known = Cost(), dict[Op, Cost]()
+    alike: dict[tuple[Any, ...], list[Op]] = {}
     for op in workload:
-        alike = replace(op, site=op.site if op.site in masks else "", times=1)
-        if alike not in known:
-            known[alike] = price_op(alike, device, library=library, dtype=dtype, masks=masks, fits=fits)
-        total += known[alike] * op.times
-    return total
+        alike.setdefault((op.sizes, op.site if op.site in masks else ""), []).append(op)
+    together = (replace(ops[0], times=sum(op.times for op in ops)) for ops in alike.values())
+    costs = (price_op(op, device, library=library, dtype=dtype, masks=masks, fits=fits) for op in together)
+    return sum(costs, Cost())
 
 
 def price_op(

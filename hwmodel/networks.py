@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -68,9 +68,7 @@ def inference(
         raise UserError(f"{type(config).__name__} computes all positions at once: no decode; take prefill")
     if phase == "prefill":
         return _forward(config, Call(batch, tokens, tokens, context), plan, bits)
-    steps = (Call(batch, 1, config.tokens, context + i, encode=False) for i in range(tokens))
-    taken = Counter(node for call in steps for node in nodes(config, call))
-    return Workload(tuple(op for node, times in taken.items() for op in _repeated(node.fprop(plan, bits), times)))
+    return _decoded(config, Call(batch, 1, config.tokens, context, encode=False), tokens, plan, bits)
 
 
 def train_step(config: NetworkConfig, batch: int, plan: Plan = ALL_DENSE, *, tokens: int, bits: int = 32) -> Workload:
@@ -133,9 +131,33 @@ def _forward(config: NetworkConfig, call: Call, plan: Plan, bits: int) -> Worklo
     return Workload(tuple(op for node in nodes(config, call) for op in node.fprop(plan, bits)))
 
 
-def _repeated(ops: tuple[Op, ...], times: int) -> tuple[Op, ...]:
-    """Operations of a part that runs a number of times."""
-    return ops if times == 1 else (Workload(ops) * times).ops
+def _decoded(config: NetworkConfig, call: Call, tokens: int, plan: Plan, bits: int) -> Workload:
+    """Positions one after another, the first being `call`: parts that keep their sizes, then those that grow."""
+    positions = (nodes(config, one) for one in (call, replace(call, context=call.context + 1)))
+    pairs = list(zip(*positions, strict=True))
+    same = Workload(tuple(op for node, later in pairs if node == later for op in node.fprop(plan, bits)))
+    growing: dict[tuple[Node, Node], list[str]] = {}
+    for node, later in pairs:
+        if node != later:
+            growing.setdefault((replace(node, site=""), replace(later, site="")), []).append(node.site)
+    grown = (
+        (op, sites)
+        for (first, second), sites in growing.items()
+        for node in _grown(first, second, tokens)
+        for op in node.fprop(plan, bits)
+    )
+    return same * tokens + Workload(tuple(replace(op, site=site) for op, sites in grown for site in sites))
+
+
+def _grown(first: Node, second: Node, tokens: int) -> Iterator[Node]:
+    """A part at each of `tokens` positions: its sizes grow in equal steps, as the first two tell."""
+    steps = {
+        name: later - size
+        for (name, size), later in zip(vars(first).items(), vars(second).values(), strict=True)
+        if size != later
+    }
+    for i in range(tokens):
+        yield replace(first, **{name: getattr(first, name) + i * step for name, step in steps.items()})
 
 
 def _sparsify(parts: tuple[Node, ...], plan: Plan, bits: int) -> tuple[Op, ...]:

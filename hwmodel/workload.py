@@ -87,6 +87,11 @@ class Gemm:
         return self.b.cols
 
     @property
+    def sizes(self) -> tuple[Operand, Operand, Operand, int]:
+        """All that one kernel's price depends on."""
+        return self.a, self.b, self.out, self.repeat
+
+    @property
     def dense_macs(self) -> int:
         """Multiply-adds of the dense product, rows * inner * cols * repeat * times."""
         return self.rows * self.inner * self.cols * self.repeat * self.times
@@ -119,6 +124,11 @@ class Elementwise:
     flops_per_element: float
     bytes_moved: float
     times: int = 1
+
+    @property
+    def sizes(self) -> tuple[str, int, float, float]:
+        """All that one pass's price depends on."""
+        return self.kind, self.elements, self.flops_per_element, self.bytes_moved
 
     @property
     def flops(self) -> float:

@@ -181,3 +181,33 @@ def test_a_wrong_size_is_named(make, said):
 def test_mnist_1d_is_ten_tokens_of_four_values():
     config = ViTConfig(image=(1, 40), patch=(1, 4))
     assert (config.tokens, config.patch_width) == (10, 4)
+
+
+@given(
+    st.sampled_from([c for c in CONFIGS if isinstance(c, DecoderConfig | EncoderDecoderConfig)]),
+    st.integers(1, 4),
+    st.integers(0, 5),
+    plans,
+)
+def test_decoding_is_one_position_after_another(config, tokens, context, plan):
+    """Every site and kind does what its positions, each decoded alone, do together."""
+    plan = Plan({"block0.mlp.up": plan})
+
+    def parts(work):
+        found = {}
+        for op in work:
+            key, size = (op.site, type(op), *op.sizes), op.times
+            found[key] = found.get(key, 0) + size
+        return found
+
+    together = inference(config, 2, tokens=tokens, context=context, phase="decode", plan=plan)
+    alone = (inference(config, 2, tokens=1, context=context + i, phase="decode", plan=plan).ops for i in range(tokens))
+    assert parts(together) == parts(op for ops in alone for op in ops)
+
+
+def test_decoding_thousands_of_positions_makes_each_operand_once():
+    """The sizes of a position are worked out once, however many blocks there are."""
+    work = inference(MODELS["llama-7b"], 1, tokens=64, phase="decode", bits=16)
+    scores = work.at("*.attn.scores").gemms
+    assert len(scores) == 32 * 64
+    assert len({id(gemm.b) for gemm in scores}) == 64
