@@ -85,6 +85,9 @@ def run(tokens: list[str]) -> int:
     except (CycloptsError, UserError, OSError) as error:
         sys.stderr.write(f"nmsim: {' '.join(str(error).split())}\n")
         return 2
+    except MemoryError as error:
+        sys.stderr.write(f"nmsim: out of memory: {error}; take a smaller model, batch or data set\n")
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write("nmsim: interrupted; finished runs are kept, and the same command resumes\n")
         return 130

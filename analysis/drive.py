@@ -58,8 +58,8 @@ def _placed(where: str) -> Iterator[None]:
 
 def run_one(config: dict[str, object], where: str, out: Path) -> Outcome:
     """One run in this process, into the store `out`/runs; its mistakes are the user's, and told before it begins."""
-    config = pinned(config)
     run, store = build(Run, config, where), Store.create(out / "runs")
+    config = pinned(config)
     if not (store.folder(config).path / CHECKPOINT).exists():
         with _placed(where):
             Trainer(run).close()

@@ -39,7 +39,7 @@ def write_safely(path: Path, data: bytes) -> None:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Sixteen hexadecimal digits that name a configuration, whatever the order of its keys."""
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

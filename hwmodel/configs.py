@@ -8,6 +8,8 @@ from typing import Literal
 
 from hwmodel.errors import UserError
 
+LARGEST = 2**31 - 1
+"""The largest size of a layer."""
 Activation = Literal["gelu", "relu", "swiglu"]
 Norm = Literal["layernorm", "rmsnorm"]
 Position = Literal["learned", "rotary", "relative"]
@@ -56,6 +58,7 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         _check_positive(self, ("depth", "width", "heads"))
+        _check_at_least(self, ("ff_width", "kv_heads"), 0)
         _check_rates(self, ("dropout", "stochastic_depth"))
         _check_multiple("width", self.width, "heads", self.heads)
         if self.kv_heads:
@@ -187,10 +190,16 @@ NetworkConfig = MLPConfig | ViTConfig | DecoderConfig | EncoderConfig | EncoderD
 
 
 def _check_positive(config: object, fields: Iterable[str]) -> None:
+    _check_at_least(config, fields, 1)
+
+
+def _check_at_least(config: object, fields: Iterable[str], least: int) -> None:
     for name in fields:
         value = getattr(config, name)
-        if value < 1:
-            raise UserError(f"{name} = {value}: needs at least 1")
+        if value < least:
+            raise UserError(f"{name} = {value}: needs at least {least}")
+        if value > LARGEST:
+            raise UserError(f"{name} = {value}: needs at most {LARGEST}")
 
 
 def _check_rates(config: object, fields: Iterable[str]) -> None:

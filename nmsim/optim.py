@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -20,6 +20,20 @@ from nmsim.team import Team
 
 MEAN, SQUARE, VELOCITY = "mean", "square", "velocity"
 FROZEN_AFTER = "updates_of_square"
+
+
+Demand = tuple[Callable[[float], bool], str]
+POSITIVE: Demand = (lambda x: 0 < x < math.inf, "a finite number above 0")
+SHARE: Demand = (lambda x: 0 <= x <= 1, "a number from 0 to 1")
+RATE: Demand = (lambda x: 0 <= x < 1, "at least 0 and below 1")
+DEMANDS: dict[str, Demand] = {
+    **dict.fromkeys(("lr", "eps"), POSITIVE),
+    **dict.fromkeys(("warmup", "lr_end", "momentum"), SHARE),
+    **dict.fromkeys(("beta1", "beta2"), RATE),
+    "weight_decay": (lambda x: 0 <= x < math.inf, "a finite number of at least 0"),
+    "clip": (lambda x: x > 0, "a number above 0, or inf"),
+}
+"""What each number of a config must be."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +64,9 @@ class OptimizerConfig:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("lr", "eps", "clip"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"optimizer: {name} = {getattr(self, name):g}; needs a number above 0")
-        for name in ("warmup", "lr_end", "beta1", "beta2", "momentum"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"optimizer: {name} = {getattr(self, name):g}; needs a number from 0 to 1")
-        if not self.weight_decay >= 0:
-            raise UserError(f"optimizer: weight_decay = {self.weight_decay:g}; needs at least 0")
+        for name, (holds, needed) in DEMANDS.items():
+            if not holds(getattr(self, name)):
+                raise UserError(f"optimizer: {name} = {getattr(self, name):g}; needs {needed}")
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> Schedule[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from hwmodel.networks import DecoderConfig, EncoderDecoderConfig, MLPConfig, Net
 from hwmodel.pattern import DENSE, Pattern
 from nmsim import recipes
 from nmsim.data.dataset import DataSet, Examples, Pairs, Text
-from nmsim.data.registry import load, loader
+from nmsim.data.registry import checked, load
 from nmsim.formats.initial import content_hash
 from nmsim.optim import OptimizerConfig
 from nmsim.recipes import Recipe
@@ -96,9 +97,11 @@ class Run:
             given = getattr(self, table).get(key)
             if given is None:
                 raise UserError(f"{table}: missing key {key}")
+            if not isinstance(given, str):
+                raise UserError(f"{table}: {key}: {given!r} is {type(given).__name__}; needs str")
             if known is not None and given not in known:
-                raise UserError(f"{table}: {unknown(key, str(given), known)}")
-        loader(self.data["name"])
+                raise UserError(f"{table}: {unknown(key, given, known)}")
+        checked(self.data["name"], {key: value for key, value in self.data.items() if key != "name"})
         if self.mixup and self.kind not in ("mlp", "vit"):
             raise UserError(f"mixup = {self.mixup:g} mixes images; leave it out for a {self.kind}")
         self.recipes()
@@ -116,7 +119,15 @@ class Run:
         return np.float32 if self.dtype == "float32" else np.float64
 
     def recipes(self) -> dict[str, Recipe]:
-        """The recipe of every shell pattern of sites, in the order of the file."""
+        """The recipe of every shell pattern of sites, in the order of the file.
+
+        Raises:
+            UserError: for a recipe that can't be made, and for two entries with one shell pattern.
+        """
+        given = [entry.sites for entry in self.sparsity]
+        twice = next((sites for sites in given if given.count(sites) > 1), None)
+        if twice is not None:
+            raise UserError(f'sparsity: sites = "{twice}" is given twice; leave one of the entries out')
         return {entry.sites: entry.made(self.steps) for entry in self.sparsity}
 
     def dataset(self) -> DataSet:
@@ -141,9 +152,10 @@ class Run:
 
 def pinned(config: Mapping[str, Any]) -> dict[str, Any]:
     """The table of a run with the hash of the file that it starts from, so that another content is another run."""
-    if not config.get("init") or config.get("init_sha256"):
+    init = config.get("init")
+    if not init or not isinstance(init, str) or config.get("init_sha256"):
         return dict(config)
-    return {**config, "init_sha256": content_hash(Path(config["init"]))}
+    return {**config, "init_sha256": content_hash(Path(init))}
 
 
 def read_run(path: str | Path) -> Run:
@@ -155,8 +167,8 @@ def _check_numbers(run: Run) -> None:
     for name in ("steps", "batch", "threads", "shards"):
         if getattr(run, name) < 1:
             raise UserError(f"{name} = {getattr(run, name)}: needs at least 1")
-    for name in ("evaluate_every", "statistics_every", "checkpoint_every", "mixup"):
-        if not getattr(run, name) >= 0:
+    for name in ("seed", "evaluate_every", "statistics_every", "checkpoint_every", "mixup"):
+        if not 0 <= getattr(run, name) < math.inf:
             raise UserError(f"{name} = {getattr(run, name)}: needs at least 0")
     for name in ("label_smoothing", "average"):
         if not 0 <= getattr(run, name) < 1:
@@ -177,7 +189,7 @@ def _decided(kind: str, data: DataSet) -> dict[str, Any]:
     assert isinstance(split, Examples)  # noqa: S101 - these are all kinds of splits
     shape = split.inputs.shape[1:]
     image = shape if len(shape) > 1 else (1, *shape)
-    own = {"inputs": int(np.prod(shape))} if kind == "mlp" else {"image": list(image)}
+    own = {"inputs": int(np.prod(shape))} if kind == "mlp" else {"image": list(image), "channels": 1}
     return {"classes": data.outputs, **own}
 
 

@@ -230,8 +230,11 @@ def _matched(recipes: Mapping[str, Recipe], params: Iterable[Param]) -> list[_En
     for glob in recipes:
         if not any(fnmatchcase(p.name, glob) for p in weights):
             raise UserError(f'"{glob}" matches no sparsifiable site (sites: {", ".join(p.name for p in weights)})')
-    firsts = ((p, next((r for glob, r in recipes.items() if fnmatchcase(p.name, glob)), None)) for p in weights)
-    return [_Entry(p, recipe) for p, recipe in firsts if recipe is not None]
+    firsts = [(p, next((glob for glob in recipes if fnmatchcase(p.name, glob)), None)) for p in weights]
+    idle = recipes.keys() - {glob for _, glob in firsts}
+    if idle:
+        raise UserError(f'"{min(idle)}" comes too late: earlier entries match all of its sites; put it before them')
+    return [_Entry(p, recipes[glob]) for p, glob in firsts if glob is not None]
 
 
 def _listed(misfits: Mapping[str, str]) -> str:

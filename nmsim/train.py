@@ -53,7 +53,8 @@ def train(run: Run, *, folder: Path | None = None, on_step: Callable[[int, float
         UserError: for a run that does not fit its data or its model, before the first step.
         DivergedError: when the loss or a gradient is NaN or infinite.
     """
-    with threadpoolctl.threadpool_limits(1, user_api="blas"), closing(Trainer(run, folder)) as trainer:
+    quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a step tells of what is not finite
+    with quiet, threadpoolctl.threadpool_limits(1, user_api="blas"), closing(Trainer(run, folder)) as trainer:
         while trainer.progress.step < run.steps:
             loss = trainer.advance()
             on_step(trainer.progress.step - 1, loss)

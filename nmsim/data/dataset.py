@@ -145,6 +145,12 @@ class DataSet:
     manifest: Manifest
     source_symbols: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse a split without examples: none could be trained on, or judged by."""
+        empty = [name for name in ("train", "validation", "test") if not len(getattr(self, name))]
+        if empty:
+            raise UserError(f"data {self.manifest.name}: its {empty[0]} split is empty; give it more examples")
+
     @property
     def outputs(self) -> int:
         """How many classes there are, or how large the target vocabulary is."""

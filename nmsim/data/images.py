@@ -76,13 +76,19 @@ def _load_folder(
     found = sha256_of(*arrays)
     if sha256 and found != sha256:
         raise UserError(f"{folder}: sha256 of its arrays is {found}, not {sha256}; bring the files again")
+    if images.shape[1:] != test_images.shape[1:]:
+        raise UserError(
+            f"{folder / files[2]}: images of {test_images.shape[1:]}, those to train on are {images.shape[1:]}; "
+            "needs one size"
+        )
     cut = len(labels) - len(labels) // HELD_OUT
+    highest = max((int(part.max()) for part in (labels, test_labels) if len(part)), default=0)
     return DataSet(
         "image",
         _examples(images[:cut], labels[:cut], folder / files[0]),
         _examples(images[cut:], labels[cut:], folder / files[0]),
         _examples(test_images, test_labels, folder / files[2]),
-        symbols=symbols or tuple(map(str, range(int(labels.max()) + 1))),
+        symbols=symbols or tuple(map(str, range(highest + 1))),
         manifest=Manifest(
             name, source, version, found, f"last 1/{HELD_OUT} of the training files validation", LICENCES[name]
         ),
@@ -96,4 +102,6 @@ def _examples(images: np.ndarray, labels: np.ndarray, path: Path) -> Examples:
             f"{path}: images {images.dtype} {images.shape} with labels {labels.shape}; "
             "needs uint8 images [count, height, width] and as many labels"
         )
+    if labels.dtype.kind not in "iu" or (labels < 0).any():
+        raise UserError(f"{path}: its labels are {labels.dtype} from {labels.min()} on; needs whole numbers from 0 on")
     return Examples(images.astype(np.float32) / 255, labels.astype(np.int64))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
+from hwmodel.errors import UserError
 from nmsim.data.dataset import DataSet, Examples, Manifest, sha256_of
 from nmsim.data.places import LICENCES
 
@@ -36,6 +37,14 @@ def load_mnist1d(*, train: int = 4000, validation: int = 1000, test: int = 1000,
 
     The classes have equal shares in all the examples together, not in each split.
     """
+    for name, value, least in (
+        ("train", train, 1),
+        ("validation", validation, 1),
+        ("test", test, 1),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise UserError(f"data mnist1d: {name} = {value}; needs at least {least}")
     count = train + validation + test
     inputs, labels = generate(count, np.random.default_rng(seed))
     cuts = [train, train + validation]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hwmodel.errors import UserError, unknown
+from hwmodel.toml import convert
 from nmsim.data.dataset import DataSet
 
 LOADERS = {
@@ -24,15 +26,25 @@ LOADERS = {
 }
 
 
-@functools.lru_cache(maxsize=4)
 def load(name: str, **options: Any) -> DataSet:
     """The data set `name` with its fixed splits; read once in a process for each set of options.
 
     Raises:
-        UserError: for an unknown name, an option that the loader does not have, or data that is missing or damaged.
+        UserError: for an unknown name, an option that the loader does not have or of another type, or data that is
+            missing or damaged.
     """
+    return _read(name, **checked(name, options))
+
+
+@functools.lru_cache(maxsize=4)
+def _read(name: str, **options: Any) -> DataSet:
+    return loader(name)(**options)
+
+
+def checked(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` as the loader of `name` takes them."""
     function = loader(name)
-    known = inspect.signature(function).parameters
+    known, hints = inspect.signature(function).parameters, typing.get_type_hints(function)
     for option in options:
         if option not in known:
             error = unknown("option", option, known)
@@ -40,7 +52,7 @@ def load(name: str, **options: Any) -> DataSet:
     missing = [key for key, p in known.items() if p.default is p.empty and key not in options]
     if missing:
         raise UserError(f"data {name}: needs the option {missing[0]}")
-    return function(**options)
+    return {key: convert(value, hints[key], f"data {name}: {key}") for key, value in options.items()}
 
 
 def loader(name: str) -> Callable[..., DataSet]:

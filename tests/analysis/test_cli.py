@@ -28,6 +28,27 @@ def test_a_mistake_is_one_line_and_status_2(tokens, said, capsys):
     assert "Traceback" not in err
 
 
+RUN = """steps = 2
+batch = 8
+data = {name = "mnist1d", train = 16, validation = 8, test = 8}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('model = {kind = "mlp"}\ninit = 3', "init: 3 is int; needs str"),
+        ('model = {kind = "mlp", width = 2147483647, depth = 2}', "out of memory: "),
+    ],
+)
+def test_a_wrong_run_is_one_line_and_status_2(line, said, tmp_path, capsys):
+    (tmp_path / "run.toml").write_text(RUN + line)
+    assert cli.run(["train", str(tmp_path / "run.toml"), "--out", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
 def test_help_and_version_succeed(capsys):
     assert cli.run(["--help"]) == 0
     assert cli.run(["--version"]) == 0

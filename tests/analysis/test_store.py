@@ -33,6 +33,10 @@ def test_a_name_is_of_the_configuration_not_of_its_order(config):
     assert stores.config_hash(config) != stores.config_hash(config | {"\0": 1})
 
 
+def test_a_configuration_may_hold_an_infinite_number():
+    assert stores.config_hash({"clip": float("inf")}) != stores.config_hash({"clip": 1.0})
+
+
 def test_a_finished_run_is_a_row_with_its_result_and_configuration(store):
     folder = finished(store, 7, 0.5)
     row = store.frame().iloc[0]

@@ -165,6 +165,8 @@ def test_a_run_is_the_sum_of_its_steps(config, patterns):
         (lambda: ViTConfig(image=(28, 28), patch=(5, 5)), "image = 28 is not a multiple of patch = 5"),
         (lambda: DecoderConfig(width=65), "width = 65 is not a multiple of heads = 4"),
         (lambda: DecoderConfig(depth=0), "depth = 0"),
+        (lambda: DecoderConfig(ff_width=-1), "ff_width = -1: needs at least 0"),
+        (lambda: DecoderConfig(ff_width=10**20), "needs at most 2147483647"),
         (lambda: DecoderConfig(dropout=1.0), "dropout = 1"),
         (lambda: DecoderConfig(heads=4, kv_heads=3), "heads = 4 is not a multiple of kv_heads = 3"),
         (lambda: SwinV2Config(depths=(2, 2)), "one number of each a stage"),

@@ -25,15 +25,18 @@ from nmsim.data.sword import plain, verses
 
 
 def idx_bytes(array):
-    kinds = {"uint8": 0x08, ">i4": 0x0C}
-    header = struct.pack(">BBBB", 0, 0, kinds.get(array.dtype.str, 0x08), array.ndim)
+    kinds = {"|u1": 0x08, "|i1": 0x09, ">i4": 0x0C, ">f4": 0x0D}
+    header = struct.pack(">BBBB", 0, 0, kinds[array.dtype.str], array.ndim)
     return header + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 def write_idx_folder(folder, images, labels):
     for name in IDX_FILES:
-        content = idx_bytes(images if "images" in name else labels)
-        (folder / name).write_bytes(gzip.compress(content))
+        write_idx(folder, name, images if "images" in name else labels)
+
+
+def write_idx(folder, name, array):
+    (folder / name).write_bytes(gzip.compress(idx_bytes(array)))
 
 
 def numbered(count):
@@ -188,6 +191,33 @@ def test_own_idx_folder_is_loaded(tmp_path):
     data = load_idx(folder=str(tmp_path))
     assert (len(data.train), len(data.validation), len(data.test), data.outputs) == (22, 2, 24, 3)
     np.testing.assert_allclose(data.test.inputs, images / np.float32(255))
+
+
+def test_a_class_that_only_the_test_files_have_is_a_class(tmp_path):
+    write_idx_folder(tmp_path, np.zeros((24, 2, 2), np.uint8), np.arange(24, dtype=np.uint8) % 3)
+    write_idx(tmp_path, IDX_FILES[3], np.full(24, 7, np.uint8))
+    assert load_idx(folder=str(tmp_path)).outputs == 8
+
+
+@pytest.mark.parametrize(
+    ("file", "array", "said"),
+    [
+        (2, np.zeros((24, 3, 2), np.uint8), r"images of \(3, 2\), those to train on are \(2, 2\); needs one size"),
+        (1, np.full(24, -1, np.int8), "its labels are int8 from -1 on; needs whole numbers from 0 on"),
+        (1, np.full(24, 0.5, ">f4"), "its labels are float32 from 0.5 on; needs whole numbers"),
+    ],
+)
+def test_idx_files_that_do_not_fit_each_other_are_refused(tmp_path, file, array, said):
+    write_idx_folder(tmp_path, np.zeros((24, 2, 2), np.uint8), np.arange(24, dtype=np.uint8) % 3)
+    write_idx(tmp_path, IDX_FILES[file], array)
+    with pytest.raises(UserError, match=said):
+        load_idx(folder=str(tmp_path))
+
+
+def test_a_set_too_small_for_three_splits_is_refused(tmp_path):
+    write_idx_folder(tmp_path, np.zeros((11, 2, 2), np.uint8), np.zeros(11, np.uint8))
+    with pytest.raises(UserError, match="data idx: its validation split is empty; give it more examples"):
+        load_idx(folder=str(tmp_path))
 
 
 WHOLE = idx_bytes(np.zeros((2, 3), np.uint8))

@@ -154,7 +154,14 @@ def test_the_learning_rate_rises_and_then_follows_its_schedule(schedule, middle,
     assert all(type(rate(step)) is float for step in range(100))
 
 
-@pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"warmup": 2.0}, {"clip": float("nan")}, {"weight_decay": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"lr": 0.0}, {"lr": np.inf}, {"eps": np.inf}, {"warmup": 2.0}, {"clip": np.nan}, {"weight_decay": -1.0}),
+        *({"beta1": 1.0}, {"beta2": 1.0}, {"weight_decay": np.inf}),
+    ],
+    ids=str,
+)
 def test_numbers_out_of_range_are_named(wrong):
     with pytest.raises(UserError, match=f"optimizer: {next(iter(wrong))} = "):
         OptimizerConfig(**wrong)

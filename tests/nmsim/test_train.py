@@ -214,7 +214,7 @@ def test_a_weight_that_is_not_finite_stops_the_run_with_its_site(where):
 
 
 def test_a_learning_rate_that_explodes_is_reported_and_not_hidden():
-    with np.errstate(all="ignore"), pytest.raises(DivergedError, match=r"step \d+: "):
+    with np.errstate(all="raise"), pytest.raises(DivergedError, match=r"step \d+: "):
         train(run(optimizer={"lr": 1e30, "clip": math.inf, "warmup": 0.0}))
 
 
@@ -241,6 +241,13 @@ WRONG = {
     "pattern 4:2: needs 1 <= n <= m": {"sparsity": [{"recipe": "ste", "pattern": "4:2"}]},
     "mixup = 0.2 mixes images": {"mixup": 0.2, "model": {"kind": "decoder"}},
     'unknown key "bacth"; did you mean batch': {"bacth": 3},
+    "seed = -1: needs at least 0": {"seed": -1},
+    "mixup = inf: needs": {"mixup": math.inf},
+    "data: name: 3 is int; needs str": {"data": {"name": 3}},
+    "model: kind: ['mlp'] is list; needs str": {"model": {"kind": ["mlp"]}},
+    "data mnist1d: train: 'many' is str; needs int": {"data": {"name": "mnist1d", "train": "many"}},
+    "data mnist1d: train: [64] is list; needs int": {"data": {"name": "mnist1d", "train": [64]}},
+    'sparsity: sites = "*" is given twice': {"sparsity": [{"recipe": "ste"}, {"recipe": "sr_ste"}]},
 }
 
 
@@ -258,6 +265,12 @@ MISFITS = {
     "model: image = 40 is not a multiple of patch = 7": {"model": {"kind": "vit", "patch": [1, 7]}},
     "batch=100: this split has 64 examples": {"batch": 100},
     '"*.ff.*" matches no': {"sparsity": [{"recipe": "ste", "pattern": "1:4", "sites": "*.ff.*"}]},
+    "model: channels = 2; this data needs 1": {"model": SMALL["model"] | {"channels": 2}},
+    '"*.up" comes too late: earlier entries match all of its sites': {
+        "sparsity": [SPARSE | {"recipe": "ste"}, {"recipe": "sr_ste", "pattern": "1:4", "sites": "*.up"}]
+    },
+    "data mnist1d: test = 0; needs at least 1": {"data": {"name": "mnist1d", "test": 0}},
+    "data mnist1d: seed = -1; needs at least 0": {"data": {"name": "mnist1d", "seed": -1}},
     "block0.mlp.up": {"sparsity": [{"recipe": "ste", "pattern": "1:5", "sites": "*.mlp.*"}]},
 }
 
