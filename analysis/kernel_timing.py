@@ -23,6 +23,9 @@ Call = Callable[[], object]
 Shape = tuple[int, int, int]
 Op = Literal["fprop", "dgrad", "wgrad", "refresh"]
 
+# Seconds; calls that take less are repeated, since a thread that sleeps takes a tenth of a millisecond to wake.
+SHORTEST = 0.01
+
 
 @dataclass(frozen=True)
 class Case:
@@ -99,7 +102,7 @@ def _torch_peers(layer: Layer) -> dict[str, Call]:
 
 
 def measure(case: Case, rounds: int, peak: float) -> Iterator[dict[str, Any]]:
-    """A row for us and for each peer: first call, median of `rounds`, ratio over NumPy, share of peak."""
+    """A row for us and for each peer: first call, median of `rounds` repeated ones, ratio over NumPy, share of peak."""
     layer = Layer.drawn(case.shape, case.pattern)
     with threadpoolctl.threadpool_limits(case.threads), threads(case.threads):
         layer.ours(case.op, layer.compressed())()  # compiled now, so that the first call below builds layouts alone
@@ -113,7 +116,7 @@ def measure(case: Case, rounds: int, peak: float) -> Iterator[dict[str, Any]]:
             for name, call in contenders.items():
                 _settle()
                 call()  # untimed, so that neither the wait nor the caches of another contender count
-                taken[name].append(_seconds(call))
+                taken[name].append(_repeated(call))
     numpy = median(taken["numpy"])
     for name, times in taken.items():
         yield _row(case, name, peak, {"first": first[name], "median": median(times), "numpy": numpy})
@@ -132,6 +135,15 @@ def _seconds(call: Call) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+def _repeated(call: Call) -> float:
+    """Seconds of a call, the mean of as many as take `SHORTEST`."""
+    start, calls = time.perf_counter(), 0
+    while calls == 0 or time.perf_counter() - start < SHORTEST:
+        call()
+        calls += 1
+    return (time.perf_counter() - start) / calls
 
 
 def _row(case: Case, name: str, peak: float, seconds: dict[str, float]) -> dict[str, Any]:

@@ -321,10 +321,10 @@ def _kept_gradient(dy: np.ndarray, x: np.ndarray, like: NMMatrix) -> NMMatrix:
         kernel(out, a, b, lists.places, *sizes, held[:room], held[room:], lo, hi, first, last)
 
     work = _work(len(a), like)
-    if b.shape[1] > lines:  # every thread packs what is not cut: let that be the smaller one
-        split(lambda first, last: run(first=first, last=last), blocks, 1, work=work)
+    if b.shape[1] > lines:  # every part packs what is not cut: let that be the smaller one
+        split(lambda first, last: run(first=first, last=last), blocks, 1, work=work, parts=1)
     else:
-        split(run, lines, 16, work=work)
+        split(run, lines, 16, work=work, parts=1)
     if not like.is_full:
         out[~like.kept.reshape(-1)] = 0
     return like.with_values(out.reshape(like.values.shape))

@@ -6,7 +6,6 @@ import ast
 import os
 import subprocess
 import sys
-import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -127,16 +126,6 @@ def test_four_threads_give_the_same_bits_in_a_process_with_four_numba_threads():
     environment = {**os.environ, "NUMBA_NUM_THREADS": "4", "PYTHONPATH": paths}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
-
-
-@pytest.mark.parametrize(("work", "expected"), [(None, 3), (3 * sharing.LEAST_WORK - 1, 2), (1, 1)])
-def test_little_work_is_shared_by_fewer_threads(work, expected):
-    with threads(3):
-        parts = sharing.split(lambda lo, hi: (lo, hi, threading.get_ident()), 12, 2, work=work)
-    assert [lo for lo, _, _ in parts] == [0, *(hi for _, hi, _ in parts[:-1])]
-    assert parts[-1][1] == 12
-    assert len(parts) == expected
-    assert threading.get_ident() not in {ident for *_, ident in parts[1:]}
 
 
 def test_two_python_threads_may_use_one_matrix_at_once():
