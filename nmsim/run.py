@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from hwmodel.errors import UserError, unknown
 from hwmodel.networks import DecoderConfig, EncoderDecoderConfig, MLPConfig, NetworkConfig, ViTConfig
 from hwmodel.pattern import DENSE, Pattern
 from nmsim import recipes
-from nmsim.data.dataset import DataSet, Examples, Pairs, Text
+from nmsim.data.dataset import DataSet, Examples, Pairs, Text, sha256_of
+from nmsim.data.places import own_files, read_bytes
 from nmsim.data.registry import checked, load
 from nmsim.formats.initial import content_hash
 from nmsim.optim import OptimizerConfig
@@ -68,6 +70,7 @@ class Run:
         average: Decay of an exponential moving average of the weights, which is what is evaluated; 0 keeps none.
         init: A weight file to start from, instead of random weights; weights that are zero in it begin pruned.
         init_sha256: Hash of that file's content, by which the run knows it; taken from the file if it is not given.
+        own_sha256: The same of the user's own files of recipes and data; modules that they import are not in it.
     """
 
     data: dict[str, Any]
@@ -88,6 +91,7 @@ class Run:
     average: float = 0.0
     init: str = ""
     init_sha256: str = ""
+    own_sha256: str = ""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     sparsity: tuple[Sparsity, ...] = ()
 
@@ -107,6 +111,8 @@ class Run:
         self.recipes()
         if self.init and not self.init_sha256:
             object.__setattr__(self, "init_sha256", content_hash(Path(self.init)))
+        if not self.own_sha256:
+            object.__setattr__(self, "own_sha256", self.own_hash())
 
     @property
     def kind(self) -> str:
@@ -130,6 +136,17 @@ class Run:
             raise UserError(f'sparsity: sites = "{twice}" is given twice; leave one of the entries out')
         return {entry.sites: entry.made(self.steps) for entry in self.sparsity}
 
+    def own_files(self) -> list[Path]:
+        """The user's own files that hold data or recipes of this run, each once."""
+        name, options = self.data["name"], self.data
+        made = (recipes.own_file(entry.recipe) for entry in self.sparsity)
+        return list(dict.fromkeys([*own_files(name, options), *(path for path in made if path is not None)]))
+
+    def own_hash(self) -> str:
+        """Hash of the content that `own_files` have now; "" without any."""
+        stamps = [(path, path.stat().st_mtime_ns if path.exists() else 0) for path in self.own_files()]
+        return sha256_of("".join(_content_hash(*stamp) for stamp in stamps).encode()) if stamps else ""
+
     def dataset(self) -> DataSet:
         """The data set, loaded."""
         return load(**self.data)
@@ -150,12 +167,21 @@ class Run:
         return config
 
 
+@functools.lru_cache
+def _content_hash(path: Path, stamp: int) -> str:  # noqa: ARG001 -- another stamp is another content
+    return sha256_of(read_bytes(path))
+
+
 def pinned(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The table of a run with the hash of the file that it starts from, so that another content is another run."""
-    init = config.get("init")
-    if not init or not isinstance(init, str) or config.get("init_sha256"):
+    """The table of a run with hashes of the user's files that it depends on, so that another content is another run.
+
+    A table that makes no run is left as it is: who builds the run tells of the mistake.
+    """
+    try:
+        run = toml.build(Run, config, "run")
+    except UserError:
         return dict(config)
-    return {**config, "init_sha256": content_hash(Path(init))}
+    return {**config, **{name: value for name in ("init_sha256", "own_sha256") if (value := getattr(run, name))}}
 
 
 def read_run(path: str | Path) -> Run:

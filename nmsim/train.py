@@ -78,6 +78,9 @@ class Trainer:
     """
 
     def __init__(self, run: Run, folder: Path | None = None) -> None:
+        if run.own_sha256 != run.own_hash():
+            files = ", ".join(map(str, run.own_files()))
+            raise UserError(f"{files}: content is not that of own_sha256; restore it, or start another run")
         self.run, self.data = run, run.dataset()
         network = run.network(self.data)
         self.model = build_model(network, np.random.default_rng([run.seed, WEIGHTS]), run.scalar)

@@ -10,7 +10,7 @@ import numpy as np
 from hwmodel.errors import UserError
 from nmsim.data.dataset import DataSet, Examples, Manifest, sha256_of
 from nmsim.data.idx import read_idx
-from nmsim.data.places import IDX_FILES, LICENCES, find, read_bytes
+from nmsim.data.places import IDX_FILES, LICENCES, find, idx_files, read_bytes
 
 FASHION_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 FASHION_SHA256 = "ca3ab2a37f845e1b8ae23cab1b51749a3011ba3bf1d9016176d75cbaabac376f"  # of the four unpacked arrays
@@ -56,8 +56,7 @@ def load_fashion_mnist() -> DataSet:
 
 def load_idx(*, folder: str) -> DataSet:
     """Your own images in MNIST's format: its four IDX files, plain or .gz, in `folder`."""
-    plain = tuple(name.removesuffix(".gz") for name in IDX_FILES)
-    names = plain if (Path(folder) / plain[0]).exists() else IDX_FILES
+    names = tuple(path.name for path in idx_files(Path(folder)))
     return _load_folder(Path(folder), names, name="idx", source=Path(folder).name, version="")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +94,19 @@ def find(name: str) -> Path:
 def _folder(source: Source) -> Path | None:
     folders = (root / source.folder for root in roots())
     return next((folder for folder in folders if all((folder / file).is_file() for file in source.files)), None)
+
+
+def own_files(name: str, options: Mapping[str, str]) -> list[Path]:
+    """The files from which a set of the user's own is read; none where the set is not the user's own."""
+    if name == "text":
+        return [Path(options["path"])]
+    return idx_files(Path(options["folder"])) if name == "idx" else []
+
+
+def idx_files(folder: Path) -> list[Path]:
+    """MNIST's four files in a folder: the plain ones if they are there, else the packed ones."""
+    plain = [folder / name.removesuffix(".gz") for name in IDX_FILES]
+    return plain if plain[0].exists() else [folder / name for name in IDX_FILES]
 
 
 def read_bytes(path: Path) -> bytes:

@@ -2,7 +2,7 @@
 
 from nmsim.recipes import decay, exchange, operands, pruning, straight
 from nmsim.recipes.recipe import Recipe
-from nmsim.recipes.registry import RECIPES, RecipeFunction, find, recipe
+from nmsim.recipes.registry import RECIPES, RecipeFunction, find, own_file, recipe
 
 __all__ = [
     "RECIPES",
@@ -12,6 +12,7 @@ __all__ = [
     "exchange",
     "find",
     "operands",
+    "own_file",
     "pruning",
     "recipe",
     "straight",

@@ -135,15 +135,21 @@ def find(name: str) -> RecipeFunction:
     """The recipe function of a name: of this package, of an installed one (an entry point), or `file.py:function`."""
     if name in RECIPES:
         return RECIPES[name]
-    path, _, attribute = name.rpartition(":")
-    if path:
-        return recipe(_foreign(_from_file(Path(path), attribute)))
+    path = own_file(name)
+    if path is not None:
+        return recipe(_foreign(_from_file(path, name.rpartition(":")[2])))
     installed = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if name in installed:
         with _one_line(f"entry point {name}"):
             function = installed[name].load()
         return recipe(_foreign(function))
     raise unknown("recipe", name, RECIPES.keys() | installed.keys())
+
+
+def own_file(name: str) -> Path | None:
+    """The file of a recipe that is named `file.py:function`; None for the name of a recipe."""
+    path = name.rpartition(":")[0]
+    return Path(path) if path else None
 
 
 def _from_file(path: Path, attribute: str) -> Callable[..., Recipe]:

@@ -20,7 +20,7 @@ from nmsim.data.idx import read_idx
 from nmsim.data.images import load_idx
 from nmsim.data.mnist1d import generate
 from nmsim.data.pairs import load_cmudict
-from nmsim.data.places import IDX_FILES, LICENCES, find, is_here
+from nmsim.data.places import IDX_FILES, LICENCES, find, is_here, own_files
 from nmsim.data.sword import plain, verses
 
 
@@ -191,6 +191,7 @@ def test_own_idx_folder_is_loaded(tmp_path):
     data = load_idx(folder=str(tmp_path))
     assert (len(data.train), len(data.validation), len(data.test), data.outputs) == (22, 2, 24, 3)
     np.testing.assert_allclose(data.test.inputs, images / np.float32(255))
+    assert own_files("idx", {"folder": str(tmp_path)}) == [tmp_path / name for name in IDX_FILES]
 
 
 def test_a_class_that_only_the_test_files_have_is_a_class(tmp_path):

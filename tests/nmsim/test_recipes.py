@@ -322,6 +322,27 @@ def test_a_recipe_that_is_nowhere_is_named(tmp_path, name: str, message: str) ->
         find(name.format(tmp_path / "mine.py"))
 
 
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A package that offers a recipe by an entry point, and one whose module is missing."""
+    (tmp_path / "shared_recipes.py").write_text(OWN)
+    metadata = tmp_path / "shared_recipes-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: shared-recipes\nVersion: 1.0\n")
+    points = "[nmsim.recipes]\ndoubled = shared_recipes:doubled\nlost = lost_recipes:doubled\n"
+    (metadata / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_recipe_of_an_installed_package_is_found_by_its_name() -> None:
+    assert find("doubled")(Pattern(1, 8), lam=2e-4) == made("sr_ste")
+    with pytest.raises(UserError, match="did you mean doubled"):
+        find("doubld")
+    with pytest.raises(UserError, match=r"^entry point lost: ModuleNotFoundError: No module named 'lost_recipes'"):
+        find("lost")
+
+
 RULE = """
 from __future__ import annotations
 

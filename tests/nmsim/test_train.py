@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from hwmodel.toml import build
 from nmsim import checkpoint, sparsifier, team
 from nmsim.history import History
 from nmsim.recipes import RECIPES
-from nmsim.run import Run, read_run
+from nmsim.run import Run, pinned, read_run
 from nmsim.train import DivergedError, Trainer, train
 
 SMALL = {
@@ -227,6 +228,46 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="not a readable checkpoint"):
         train(run(), folder=tmp_path)
+
+
+RECIPE = """
+from nmsim.recipes import RECIPES
+
+
+def mine(pattern, steps):
+    return RECIPES["{}"](pattern, steps=steps)
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "contents", "table"),
+    [
+        (
+            "mine.py",
+            [RECIPE.format("ste"), RECIPE.format("sr_ste")],
+            {"sparsity": [SPARSE | {"recipe": "mine.py:mine"}]},
+        ),
+        (
+            "own.txt",
+            ["a" * 900, "b" * 900],
+            {"data": {"name": "text", "path": "own.txt"}, "model": {"kind": "decoder"}},
+        ),
+    ],
+)
+def test_another_content_of_ones_own_file_is_another_run(file, contents, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / file).write_text(contents[0])
+    first = pinned(SMALL | table)
+    assert pinned(first) == first
+    (tmp_path / file).write_text(contents[1])
+    os.utime(file, ns=(0, 1))  # within one tick of the clock
+    assert pinned(SMALL | table) != first
+    with pytest.raises(UserError, match=f"{file}: content is not that of own_sha256; restore it, or start another run"):
+        Trainer(build(Run, first, "test"))
+
+
+def test_a_run_without_files_of_ones_own_is_known_by_its_table_alone():
+    assert pinned(SMALL) == SMALL
 
 
 WRONG = {
