@@ -15,7 +15,9 @@
 | activation_sparsity | share of zeros in the site's input |
 | dormant_neurons | share of the site's inputs whose mean size is at most 0.025 of the mean over all (arXiv 2302.12902, definition 3.1) |
 
-The last two are taken over the first 256 rows of the input, of the first shard. Without sparsity all weights are kept.
+The last two are taken over the first 256 rows of the input, of the first shard, and `final_mask_found` over the first
+32,768 weights, because the masks of all records are kept until the final one is known. Without sparsity all weights are
+kept. Where compressed execution computes a weight gradient at kept positions alone, what needs the others is left out.
 """  # noqa: E501 -- a table
 
 from __future__ import annotations
@@ -37,8 +39,11 @@ from nmsim.sparsifier import Sparsifier
 
 ROWS = 256
 DORMANT = 0.025
-FOUND = "statistics.masks"
-"""Slot with the masks of all records, a row of bits each, kept until the final mask is known."""
+OF_PRUNED = {"gradient_variance", "gradient_magnitude_variance", "gradient_norm_pruned"}
+"""Statistics that need the raw gradient of pruned weights."""
+FOUND_OVER = 1 << 15
+LAST, FOUND = "statistics.mask", "statistics.masks"
+"""Slots with the bits of the last record's mask, and a row for each record of those that `final_mask_found` is over."""
 
 Mask = Bool[np.ndarray, "d_out d_in"]
 Masks = Mapping[str, Mask]
@@ -86,8 +91,10 @@ class Probe:
             final = self._sparsifier.masks().get(layer.site)
             records = layer.weight.slots.pop(FOUND, None)
             if final is not None and records is not None:
+                del layer.weight.slots[LAST]
+                final = final.ravel()[:FOUND_OVER]
                 bits = np.unpackbits(records, axis=1, count=final.size).astype(bool)
-                shares = (bits & final.ravel()).sum(axis=1) / max(int(final.sum()), 1)
+                shares = (bits & final).sum(axis=1) / max(int(final.sum()), 1)
                 recorded = zip(range(0, steps, self.every), shares.tolist(), strict=True)
                 rows += [_row(step, layer.site, "final_mask_found", share) for step, share in recorded]
         return rows
@@ -95,7 +102,8 @@ class Probe:
     def _site(self, layer: Linear, masks: Masks, clip: float) -> Iterator[tuple[str, float]]:
         param, mask = layer.weight, masks.get(layer.site)
         kept = np.ones(param.value.shape, bool) if mask is None else mask
-        yield from _gradient_statistics(self._raw[layer.site], param.grad, kept, clip)
+        found = _gradient_statistics(self._raw[layer.site], param.grad, kept, clip)
+        yield from (pair for pair in found if param.grad_like is None or pair[0] not in OF_PRUNED)
         if SQUARE in param.slots:
             yield from _moment_statistics(param.slots[SQUARE])
         if mask is not None:
@@ -142,8 +150,9 @@ def _changed(a: Mask, b: Mask) -> int:
 
 
 def _remember(param: Param, mask: Mask) -> int:
-    """Add a mask to the records of its site; how many weights differ from the record before."""
-    bits = np.packbits(mask)[None]
-    records = param.slots.get(FOUND, bits[:0])
-    param.slots[FOUND] = np.concatenate([records, bits])
-    return int(np.unpackbits(records[-1] ^ bits[0]).sum()) if len(records) else 0
+    """Keep of a mask what later records need; how many weights differ from the record before."""
+    bits, first = np.packbits(mask), np.packbits(mask.ravel()[:FOUND_OVER])[None]
+    before = param.slots.get(LAST, bits)
+    param.slots[LAST] = bits
+    param.slots[FOUND] = np.concatenate([param.slots.get(FOUND, first[:0]), first])
+    return int(np.unpackbits(before ^ bits).sum())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hwmodel.toml import build
+from nmsim import probe
 from nmsim.run import Run
 from nmsim.train import Trainer, train
 
@@ -61,6 +62,18 @@ def test_gradient_statistics_are_their_definitions():
     assert np.abs(raw - seen).max() > 0
 
 
+@pytest.mark.compiled
+def test_gradients_that_compressed_execution_does_not_compute_are_not_recorded():
+    found = {}
+    for execution in ("dense", "compressed"):
+        trainer, *_ = stepped("static_magnitude", 5, execution=execution)
+        found[execution] = recorded(trainer, 4)
+    assert found["dense"].keys() - found["compressed"].keys() == probe.OF_PRUNED
+    assert found["dense"]["gradient_norm_pruned"] > 0
+    for name, value in found["compressed"].items():
+        assert value == pytest.approx(found["dense"][name], rel=1e-4), name
+
+
 def test_moment_and_weight_statistics_are_their_definitions():
     trainer, weight, masks, _ = stepped("ste", 5, dtype="float64")
     found, square = recorded(trainer, 4), weight.slots["square"]
@@ -79,6 +92,18 @@ def test_mask_statistics_are_their_definitions():
     final = trainer.sparsifier.masks()[SITE]
     for step in (0, 4, 8):
         assert recorded(trainer, step)["final_mask_found"] == np.sum(masks[step] & final) / np.sum(final)
+
+
+def test_the_final_mask_is_looked_for_among_the_first_weights_of_a_large_site(monkeypatch):
+    monkeypatch.setattr(probe, "FOUND_OVER", 40)
+    trainer, weight, masks, _ = stepped("ste", 9)
+    assert weight.slots[probe.FOUND].shape == (3, 5)
+    assert recorded(trainer, 8)["sad"] == np.sum(masks[8] != masks[4])
+    trainer.finish()
+    final = trainer.sparsifier.masks()[SITE].ravel()[:40]
+    for step in (0, 4, 8):
+        assert recorded(trainer, step)["final_mask_found"] == np.sum(masks[step].ravel()[:40] & final) / np.sum(final)
+    assert not {probe.FOUND, probe.LAST} & weight.slots.keys()
 
 
 def test_activation_statistics_are_their_definitions():
