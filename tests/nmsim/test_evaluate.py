@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import naive_layers
+import naive_scores
 import numpy as np
 import pytest
 
@@ -47,6 +48,24 @@ def test_perfect_sequences_score_a_hundred_and_others_less(monkeypatch):
     scores = evaluation.sequence_scores(model, data)
     assert scores["exact"] == 50
     assert 0 < scores["chrf"] < 100
+
+
+MEANT = ["in the beginning god created the heaven and the earth", "and the evening and the morning were the first day"]
+SAID = ["in the beginning god made the heaven and earth", "and evening and the morning were the first of days"]
+
+
+def test_scores_of_sequences_are_their_definitions(monkeypatch):
+    letters = (*SYMBOLS[:3], *sorted(set("".join(MEANT + SAID))))
+    said, meant = (
+        pad([[*(letters.index(letter) for letter in text), END] for text in texts], np.int64) for texts in (SAID, MEANT)
+    )
+    split = Pairs(pad([[3, END]] * 2, np.uint16), np.insert(meant, 0, BEGIN, axis=1))
+    data = DataSet("pairs", split, split, split, letters, Manifest("", "", "", "", "", ""))
+    monkeypatch.setattr(evaluation, "greedy", lambda *_args, **_options: said)
+    found = evaluation.sequence_scores(case()[0], data)
+    assert found["bleu"] == pytest.approx(naive_scores.bleu(SAID, MEANT), rel=1e-9)
+    assert found["chrf"] == pytest.approx(naive_scores.chrf(SAID, MEANT), rel=1e-9)
+    assert found["exact"] == 0
 
 
 def test_symbols_of_several_characters_are_words():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from hwmodel.pattern import Pattern
 from nmsim import gemm, recipes
 from nmsim.flat import Flat
 from nmsim.functional import Targets, cross_entropy
+from nmsim.models.blocks import dropped
 from nmsim.models.build import build_model
 from nmsim.models.encoder_decoder import greedy
 from nmsim.sparsifier import Sparsifier
@@ -181,6 +183,67 @@ def test_greedy_decoding_takes_the_likeliest_symbol_each_time():
         so_far = np.concatenate([[1], found[row]])
         logits = model.forward(source[row : row + 1], so_far[None, :-1])
         np.testing.assert_array_equal(logits.argmax(axis=1), found[row])
+
+
+def test_greedy_decoding_ends_when_every_sequence_has_its_end_and_ties_take_the_lower_symbol(monkeypatch):
+    model, calls = case(CONFIGS["encoder-decoder"])[0], []
+    script = np.array([[[0, 5, 5], [9, 0, 0], [0, 0, 9]], [[0, 0, 9], [0, 1, 0], [0, 1, 0]]])
+
+    def decode(target, memory, sight):
+        calls.append(target.shape[1])
+        return script[:, : target.shape[1]].reshape(-1, 3).astype(float)
+
+    monkeypatch.setattr(model, "decode", decode)
+    source = np.ones((2, 1), int)
+    assert greedy(model, source, longest=3, begin=0, end=2).tolist() == [[1, 0, 2], [2, 1, 1]]
+    script[0, 1] = [0, 0, 9]
+    assert greedy(model, source, longest=3, begin=0, end=2).tolist() == [[1, 2], [2, 1]]
+    assert calls == [1, 2, 3, 1, 2]
+
+
+def test_greedy_decoding_of_a_batch_is_that_of_each_sequence_alone():
+    model, (source, _), _ = case(CONFIGS["encoder-decoder"])
+    source[:2, 3:] = 0
+    found = greedy(model, source, longest=5, begin=1, end=6)
+    for row in range(BATCH):
+        alone, symbols = [1], found[row].tolist()
+        while len(alone) <= 5 and 6 not in alone:
+            logits = model.forward(source[row : row + 1], np.array([alone]))
+            alone.append(int(logits[-1].argmax()))
+        assert symbols[: len(alone) - 1] == alone[1:]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_noise_drops_is_made_up_for_by_what_it_keeps(dtype):
+    rng = np.random.default_rng(0)
+    factors = dropped((200, 500), 0.3, rng, np.dtype(dtype))
+    assert factors.dtype == dtype
+    assert np.unique(factors).tolist() == [0, dtype(1) / dtype(0.7)]
+    assert factors.mean() == pytest.approx(1, abs=5 * math.sqrt(0.3 / 0.7 / factors.size))
+    np.testing.assert_array_equal(factors, dropped((200, 500), 0.3, np.random.default_rng(0), np.dtype(dtype)))
+
+
+@pytest.mark.parametrize("kind", ["vit", "decoder", "encoder-decoder"])
+def test_stochastic_depth_drops_branches_of_whole_sequences_more_often_further_up(kind):
+    config = replace(CONFIGS[kind], depth=4, stochastic_depth=0.8)
+    model, inputs, _ = case(config)
+    stack = model.decoder if kind == "encoder-decoder" else model.stack
+    per_block = 3 if kind == "encoder-decoder" else 2
+    kept = np.zeros((len(stack.branches), 200 * BATCH))
+    for draw in range(200):
+        model.noise.rng = np.random.default_rng(draw)
+        model.forward(*inputs)
+        for branch, seen in zip(stack.branches, kept, strict=True):
+            factors = branch._factor.reshape(BATCH, -1)
+            assert (factors == factors[:, :1]).all()
+            seen[draw * BATCH :][:BATCH] = factors[:, 0]
+    for i, seen in enumerate(kept):
+        rate = 0.8 * (i // per_block + 1) / 4
+        assert set(seen.tolist()) == {0.0, 1 / (1 - rate)}
+        assert np.mean(seen == 0) == pytest.approx(rate, abs=5 * math.sqrt(rate * (1 - rate) / seen.size))
+    model.noise.rng = None
+    np.testing.assert_array_equal(model.forward(*inputs), model.forward(*inputs))
+    assert all(branch._factor is None for branch in stack.branches)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import naive_layers
@@ -152,6 +153,31 @@ def test_the_learning_rate_rises_and_then_follows_its_schedule(schedule, middle,
     assert rate(55) == pytest.approx(middle)
     assert rate(100) == pytest.approx(last)
     assert all(type(rate(step)) is float for step in range(100))
+
+
+def schedule_twin(config, steps):
+    """The learning rate of every step, from its definition."""
+    rising, rates = round(config.warmup * steps), []
+    for step in range(steps):
+        if step < rising:
+            rates.append(config.lr * (step + 1) / rising)
+        elif config.schedule == "cosine":
+            angle = math.pi * (step - rising) / (steps - rising)
+            low = config.lr * config.lr_end
+            rates.append(low + (config.lr - low) * (1 + math.cos(angle)) / 2)
+        elif config.schedule == "inverse_sqrt":
+            rates.append(config.lr * math.sqrt(rising / step) if rising else config.lr / math.sqrt(1 + step))
+        else:
+            rates.append(config.lr)
+    return rates
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "inverse_sqrt"])
+@pytest.mark.parametrize("warmup", [0.0, 0.01, 0.37, 1.0])
+def test_the_learning_rate_of_every_step_is_its_definition(schedule, warmup):
+    config = OptimizerConfig(lr=3e-4, schedule=schedule, warmup=warmup, lr_end=0.1)
+    rate = optim.learning_rate(config, 211)
+    assert [rate(step) for step in range(211)] == pytest.approx(schedule_twin(config, 211), rel=1e-13)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from nmsim import checkpoint, sparsifier, team
 from nmsim.history import History
 from nmsim.recipes import RECIPES
 from nmsim.run import Run, pinned, read_run
-from nmsim.train import DivergedError, Trainer, train
+from nmsim.train import DivergedError, Trainer, _mixed, train
 
 SMALL = {
     "steps": 12,
@@ -173,6 +173,36 @@ def test_equal_runs_have_equal_bits_and_other_seeds_others():
 
 def test_evaluation_changes_nothing():
     assert state(trained(run(evaluate_every=1, average=0.5), 4)) == state(trained(run(average=0.5), 4))
+
+
+def test_the_average_is_its_recursion_from_the_first_weights_on():
+    trainer = trained(run(average=0.9, dtype="float64"), 0)
+    expected = trainer.flat.value.copy()
+    for _ in range(5):
+        trainer.advance()
+        expected = 0.9 * expected + 0.1 * trainer.flat.value
+    np.testing.assert_allclose(trainer.average, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_a_mixed_batch_is_a_share_of_itself_and_the_rest_of_a_shuffle():
+    settings = run(mixup=0.4, dtype="float64")
+    images, labels = np.random.default_rng(0).random((6, 1, 40)), np.arange(6)
+    lesson = _mixed((images, labels), labels, settings, np.random.default_rng(3))
+    for i, other in enumerate(lesson.others):
+        np.testing.assert_allclose(
+            lesson.inputs[0][i], lesson.share * images[i] + (1 - lesson.share) * images[other], rtol=1e-12
+        )
+    assert sorted(lesson.others) == labels.tolist()
+    assert lesson.labels is labels
+    shares = [_mixed((images, labels), labels, settings, np.random.default_rng(seed)).share for seed in range(3000)]
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.035)  # Beta(0.4, 0.4): variance 1 / (4 * 1.8)
+    assert np.var(shares) == pytest.approx(1 / 7.2, rel=0.05)
+
+
+def test_the_recorded_norm_is_that_of_what_the_optimiser_sees_before_clipping():
+    trainer = trained(sparse("sr_ste", dtype="float64", optimizer={"clip": 1e-3}), 3)
+    whole = np.concatenate([param.grad.ravel() for param in trainer.params])
+    assert trainer.progress.history.rows[-1]["gradient_norm"] == pytest.approx(math.sqrt(sum(g * g for g in whole)))
 
 
 def test_averaged_weights_are_what_is_judged():
