@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from hwmodel.cost import price
-from hwmodel.device import Device
+from hwmodel.device import DTYPE_BITS, Device
 from hwmodel.fits import Fit, read_fits
 from hwmodel.footprint import operand_bytes
 from hwmodel.networks import NetworkConfig, inference, parameters, training_run, weights
@@ -33,11 +33,16 @@ class Phase:
 
 @dataclass(frozen=True)
 class Job:
-    """A training run as the cost model sees it: the network, examples a step, tokens an example, and its phases."""
+    """A training run as the cost model sees it: the network, examples a step, its phases, and bits of an activation."""
 
     network: NetworkConfig
     batch: int
     phases: tuple[Phase, ...]
+    bits: int = VALUE_BITS
+
+    def of(self, dtype: str) -> Job:
+        """The same run with activations, and weights as products read them, of a type."""
+        return replace(self, bits=DTYPE_BITS[dtype])
 
     @property
     def final(self) -> Plan:
@@ -54,7 +59,7 @@ class Job:
 
     def inference(self, batch: int = 1) -> Workload:
         """One inference of `batch` examples by the final model."""
-        return inference(self.network, batch, tokens=self.network.tokens, plan=self.final)
+        return inference(self.network, batch, tokens=self.network.tokens, plan=self.final, bits=self.bits)
 
     def stored_bytes(self) -> int:
         """Bytes of the final model's parameters: sparse weights as values with positions (csr where unstructured)."""
@@ -68,7 +73,7 @@ class Job:
 
     def _steps(self, phases: Sequence[Phase]) -> Workload:
         plans = ((phase.plan, phase.steps) for phase in phases)
-        return training_run(self.network, self.batch, plans, tokens=self.network.tokens)
+        return training_run(self.network, self.batch, plans, tokens=self.network.tokens, bits=self.bits)
 
 
 def nominal_phases(network: NetworkConfig, steps: int, recipes: Mapping[str, Recipe]) -> tuple[Phase, ...]:
@@ -121,13 +126,14 @@ def training_flops(job: Job) -> dict[str, float]:
 def device_rows(job: Job, devices: Sequence[Device], batch: int = 1) -> pd.DataFrame:
     """Modelled cost of one training run and of one inference of `batch` examples: seconds, joules, bytes moved, bound.
 
-    In fp16 where the device has it, as sparse units want it, else in fp32.
+    In each device's usual type: of 16 bits where it has one.
     """
     rows = []
-    uses = {"training": job.training(), "inference": job.inference(batch)}
+    jobs = {dtype: job.of(dtype) for dtype in {device.usual_dtype for device in devices}}
+    uses = {dtype: {"training": run.training(), "inference": run.inference(batch)} for dtype, run in jobs.items()}
     for device in devices:
-        for what, workload in uses.items():
-            cost = price(workload, device, dtype=_dtype(device))
+        for what, workload in uses[device.usual_dtype].items():
+            cost = price(workload, device, dtype=device.usual_dtype)
             rows.append(
                 {
                     "device": device.name,
@@ -139,10 +145,6 @@ def device_rows(job: Job, devices: Sequence[Device], batch: int = 1) -> pd.DataF
                 }
             )
     return pd.DataFrame(rows)
-
-
-def _dtype(device: Device) -> str:
-    return "fp16" if "fp16" in device.peaks else "fp32"
 
 
 def layer_rows(job: Job) -> pd.DataFrame:

@@ -104,7 +104,7 @@ def price(
     """What the workload costs on the device, operation by operation; equal ones, as of equal blocks, are priced once.
 
     `library` "best" takes the fastest of the device's libraries for each product. `dtype` "auto" takes the device's
-    type of the operands' width; a named type prices the same operations with values of its width.
+    type of the operands' width; a named type prices the products with values of its width (passes keep their bytes).
     `masks` are statistics of a run's real masks by site, for engines that wait for the fullest row.
     `fits` are constants of your own (`hwmodel.fits.read_fits`), which go before the shipped ones.
     Raises `UserError` for a library or type that the device doesn't have.

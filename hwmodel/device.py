@@ -164,6 +164,11 @@ class Device:
         """The keys of numbers that were chosen to meet measured kernels."""
         return tuple(key for key, source in self.sources.items() if source.certainty == "fitted")
 
+    @property
+    def usual_dtype(self) -> str:
+        """The type that is priced where none is named: of 16 bits where there is one, as sparse units want it."""
+        return next((name for name in ("fp16", "bf16", "fp32") if name in self.peaks), next(iter(self.peaks)))
+
     def peak(self, dtype: str) -> Peak:
         """The peak of a type. Raises `UserError` with the device's types for another."""
         if dtype not in self.peaks:

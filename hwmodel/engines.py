@@ -184,8 +184,7 @@ def price_pass(device: Device, op: Elementwise, fits: Sequence[Fit] = ()) -> Est
     rate, moved = device.memory.bandwidth_bytes_per_s, op.bytes_moved
     if isinstance(device.engine, Processor):
         library = pass_library(LIBRARIES[dense_name(device)].platform, op.kind)
-        timed = "fp16" if "fp16" in device.peaks else "fp32"
-        time = pass_seconds(moved, rate, _constants(device, Routine(library, timed, fits)))
+        time = pass_seconds(moved, rate, _constants(device, Routine(library, device.usual_dtype, fits)))
     else:
         time = Seconds(0.0, 0.0, moved / rate, 0.0)
     joules = processor_joules(time.total, 0.0, moved, device.power_w, device.memory.energy_j_per_byte)

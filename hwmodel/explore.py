@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from hwmodel.cost import kernels, type_of
+from hwmodel.cost import kernels
 from hwmodel.device import DTYPE_BITS, Device
 from hwmodel.engines import Product, Routine, abilities, estimate
 from hwmodel.errors import UserError
@@ -52,8 +52,9 @@ def evaluate(
     """Costs of the products of a weight [cols, inner] at a structure along `inner` with inputs [rows, inner].
 
     Equal to `price` of the same products, to the bit: with "best", each takes the fastest of the device's libraries.
+    `dtype` "auto" takes the device's usual type: of 16 bits where it has one.
     """
-    used = type_of(device, 32) if dtype == "auto" else dtype
+    used = device.usual_dtype if dtype == "auto" else dtype
     device.peak(used)
     routines = _routines(device, structure, library, used, fits)
     made = Points(*(np.empty(len(shapes.rows)) for _ in Points._fields))
@@ -93,14 +94,18 @@ def _faster(a: Points, b: Points) -> Points:
 def explore(
     shapes: pd.DataFrame, structures: Sequence[Structure], devices: Sequence[Device], *, dtype: str = "auto"
 ) -> pd.DataFrame:
-    """Every shape (columns rows, inner, cols) at every structure on every device: a tidy table of costs."""
+    """Every shape (columns rows, inner, cols) at every structure on every device: a tidy table of costs.
+
+    `dtype` "auto" takes each device's usual type; a column says which.
+    """
     sizes = Shapes(*(shapes[name].to_numpy(np.int64) for name in Shapes._fields))
     parts = []
     for device in devices:
         for structure in structures:
             made = evaluate(sizes, device, structure, dtype=dtype)
             columns = {"time_s": made.seconds, "energy_j": made.joules, "moved_bytes": made.bytes, "flops": made.flops}
-            names = {"device": device.name, "structure": str(structure)}
+            used = device.usual_dtype if dtype == "auto" else dtype
+            names = {"device": device.name, "structure": str(structure), "dtype": used}
             parts.append(shapes[list(Shapes._fields)].assign(**names, **columns))
     return pd.concat(parts, ignore_index=True)
 

@@ -14,7 +14,7 @@ from cyclopts import Parameter, Token
 from rich.console import Console
 from rich.table import Table
 
-from hwmodel.cost import Cost, price, type_of
+from hwmodel.cost import Cost, price
 from hwmodel.device import DTYPE_BITS, Device, load_device
 from hwmodel.errors import UserError, unknown
 from hwmodel.memory import check_fits, inference_bytes, training_bytes
@@ -62,7 +62,7 @@ def gemm(
         cols: Outputs, d_out.
         pattern: The weight's pattern, such as 2:4.
         device: A device, alias or device file.
-        dtype: A type of the device; auto takes fp16 where there is one.
+        dtype: A type of the device; auto takes one of 16 bits where there is one.
         library: A kernel library of the device; best takes the fastest.
         fits: Constants that nmsim calibrate wrote; they go before the shipped ones.
         as_json: Print JSON.
@@ -105,7 +105,7 @@ def model(
         pattern: The pattern of the sites.
         sites: A shell pattern of the linear sites that are sparse.
         device: A device, alias or device file.
-        dtype: A type of the device; auto takes fp16 where there is one.
+        dtype: A type of the device; auto takes one of 16 bits where there is one.
         fits: Constants that nmsim calibrate wrote; they go before the shipped ones.
         as_json: Print JSON.
     """
@@ -146,7 +146,7 @@ def train(
         steps: Training steps.
         batch: Sequences or images a step.
         device: A device, alias or device file.
-        dtype: A type of the device; auto takes fp16 where there is one.
+        dtype: A type of the device; auto takes one of 16 bits where there is one.
         fits: Constants that nmsim calibrate wrote; they go before the shipped ones.
         as_json: Print JSON.
     """
@@ -156,8 +156,8 @@ def train(
         raise unknown("recipe", recipe, RECIPES)
     config, where = model_named(name), load_device(device)
     used, known = _dtype(where, dtype), fits_for(fits, where)
-    job = _job(config, batch, steps, {sites: RECIPES[recipe](Pattern.parse(pattern), steps=steps)})
-    memory = training_bytes(config, batch, job.final, tokens=config.tokens, bits=DTYPE_BITS[used])
+    job = _job(config, batch, steps, {sites: RECIPES[recipe](Pattern.parse(pattern), steps=steps)}).of(used)
+    memory = training_bytes(config, batch, job.final, tokens=config.tokens, bits=job.bits)
     check_fits(name, memory, where)
     works = {"dense": job.dense_training(), recipe: job.training()}
     costs = {what: price(work, where, dtype=used, fits=known) for what, work in works.items()}
@@ -191,11 +191,11 @@ def _check_multiple(name: str, length: int, pattern: Pattern) -> None:
 
 
 def _dtype(device: Device, dtype: str) -> str:
-    """The named type, or fp16 where the device has it, as sparse units want it, else its 32-bit one."""
-    if dtype != "auto":
-        device.peak(dtype)
-        return dtype
-    return "fp16" if "fp16" in device.peaks else type_of(device, 32)
+    """The named type, which the device must have, or its usual one."""
+    if dtype == "auto":
+        return device.usual_dtype
+    device.peak(dtype)
+    return dtype
 
 
 def _show(costs: dict[str, Cost], device: Device, extra: dict[str, Any] | None = None, *, as_json: bool) -> None:

@@ -32,6 +32,12 @@ def test_cost_of_a_model_and_of_its_training(capsys):
     assert train["memory_bytes"]["activations"] > 0
 
 
+def test_a_training_step_in_half_precision_moves_half_of_the_activations(capsys):
+    command = ("cost", "train", "vit-ti", "--steps", "2", "--batch", "64", "--dtype")
+    half, single = (answer(capsys, *command, dtype)["costs"]["dense"]["bytes"] for dtype in ("fp16", "fp32"))
+    assert half < 0.6 * single
+
+
 def test_a_line_a_layer_says_from_how_many_tokens_on_it_pays(capsys):
     layers = {row["name"]: row for row in answer(capsys, "check", "vit-b", "--pattern", "2:4")["tensors"]}
     up = layers["block0.mlp.up"]

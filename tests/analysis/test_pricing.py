@@ -15,11 +15,12 @@ from nmsim_analysis.pricing import Job, Phase
 from nmsim_analysis.store import RunFolder
 from nmsim_analysis.study import cells, shipped
 
+from hwmodel.cost import price
 from hwmodel.device import load_device
 from hwmodel.footprint import matrix_bytes
-from hwmodel.networks import ViTConfig, parameters, plan_of, weights
+from hwmodel.networks import ViTConfig, parameters, plan_of, training_run, weights
 from hwmodel.pattern import Pattern
-from hwmodel.workload import Plan, SitePlan
+from hwmodel.workload import Elementwise, Plan, SitePlan
 from nmsim.recipes import RECIPES
 
 NET = ViTConfig(image=(1, 40), patch=(1, 4), width=32)
@@ -92,6 +93,22 @@ def test_phases_are_the_plans_of_every_step(recipe):
     phases = pricing.nominal_phases(NET, steps, globs)
     assert [phase.plan for phase in phases for _ in range(phase.steps)] == [plan(step) for step in range(steps)]
     assert all(a.plan != b.plan for a, b in itertools.pairwise(phases))
+
+
+def test_activations_have_the_width_of_the_type_that_is_priced():
+    """Masters and moments stay in float32; what the passes between the products move is halved with their type."""
+    found, a100 = job((3, sparse(Pattern(2, 4)))), load_device("a100")
+    half = training_run(NET, 8, [(found.final, 3)], tokens=NET.tokens, bits=16)
+    priced = pricing.device_rows(found, [a100]).set_index("what")
+    assert priced.loc["training", "moved_bytes"] == price(half, a100, dtype="fp16").bytes
+    assert priced.loc["inference", "moved_bytes"] == price(found.of("fp16").inference(), a100, dtype="fp16").bytes
+    softmax = {bits: _moved(found.of(dtype).training(), "softmax") for dtype, bits in (("fp16", 16), ("fp32", 32))}
+    assert softmax[32] == 2 * softmax[16]
+    assert _moved(found.of("fp16").training(), "adamw") == _moved(found.training(), "adamw")
+
+
+def _moved(workload, kind):
+    return sum(op.bytes_moved * op.times for op in workload if isinstance(op, Elementwise) and op.kind == kind)
 
 
 def test_layers_and_devices_are_tidy_rows():

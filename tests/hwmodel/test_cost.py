@@ -32,16 +32,12 @@ def product(rows, inner, cols, structure=DENSE, *, bits=16, axis=1):
     return Gemm("site", "fprop", Operand(rows, inner, bits), weight.transposed(), Operand(rows, cols, bits))
 
 
-def dtype_of(device):
-    return "fp16" if "fp16" in device.peaks else "fp32"
-
-
 def cost(gemm, device, **options):
-    return price(Workload((gemm,)), device, dtype=dtype_of(device), **options)
+    return price(Workload((gemm,)), device, dtype=device.usual_dtype, **options)
 
 
 def cost_of(work, device):
-    return price(work, device, dtype=dtype_of(device))
+    return price(work, device, dtype=device.usual_dtype)
 
 
 def finite(made):
@@ -52,8 +48,8 @@ def finite(made):
 def test_prices_add_over_joined_workloads(device, shapes, elements):
     gemms = Workload(tuple(product(*shape) for shape in shapes))
     passes = Workload((Elementwise("site", "fprop", "softmax", elements, 5, 4 * elements),))
-    parts = [price(workload, device, dtype=dtype_of(device)) for workload in (gemms, passes)]
-    whole, summed = price(gemms + passes, device, dtype=dtype_of(device)), parts[0] + parts[1]
+    parts = [price(workload, device, dtype=device.usual_dtype) for workload in (gemms, passes)]
+    whole, summed = price(gemms + passes, device, dtype=device.usual_dtype), parts[0] + parts[1]
     assert finite(whole)
     assert whole.bound == summed.bound
     assert whole.library == summed.library
@@ -65,8 +61,8 @@ def test_prices_add_over_joined_workloads(device, shapes, elements):
 def test_what_runs_many_times_costs_as_often(device, rows, inner, cols, structure, times):
     passes = Elementwise("site", "fprop", "softmax", rows, 5, 4 * rows)
     once = Workload((product(rows, inner, cols, structure), passes))
-    repeated = price(once * times, device, dtype=dtype_of(device))
-    joined = price(sum([once] * times, Workload()), device, dtype=dtype_of(device))
+    repeated = price(once * times, device, dtype=device.usual_dtype)
+    joined = price(sum([once] * times, Workload()), device, dtype=device.usual_dtype)
     for name in ("seconds", "joules", "bytes", "flops", "launch_s", "compute_s", "memory_s", "tail_s"):
         assert getattr(repeated, name) == pytest.approx(getattr(joined, name), rel=1e-12)
 
@@ -114,7 +110,7 @@ def test_constants_are_borrowed_from_the_devices_that_the_file_names():
 @given(sampled(DEVICES), sizes, sizes, sizes, sampled([DENSE, Pattern(2, 4), Pattern(1, 8), Unstructured(0.1)]))
 def test_no_price_is_below_the_roofline(device, rows, inner, cols, structure):
     made = cost(product(rows, inner, cols, structure), device)
-    peak = device.peak(dtype_of(device)).dense_flops_per_s
+    peak = device.peak(device.usual_dtype).dense_flops_per_s
     assert made.seconds >= made.flops / peak * (1 - 1e-9)
     assert made.seconds >= made.bytes / device.memory.bandwidth_bytes_per_s * (1 - 1e-9)
 
@@ -189,7 +185,7 @@ def test_choices_do_not_depend_on_the_harness_that_timed_a_library():
     ]
     work = inference(MODELS["vit-ti"], 1, tokens=197, plan=plan_of(MODELS["vit-ti"], {"*": SitePlan(Pattern(2, 4))}))
     for device in PROCESSORS:
-        name = dtype_of(device)
+        name = device.usual_dtype
         assert price(work, device, dtype=name) == price(work, device, dtype=name, fits=moved)
 
 
@@ -204,7 +200,7 @@ def test_a_launch_bound_model_takes_as_long_as_its_kernels_take_to_start():
 
 @given(sampled(DEVICES), sizes, sizes, sizes, sampled([DENSE, Pattern(2, 4)]), st.integers(1, 3))
 def test_energy_and_memory_are_given_by_level(device, rows, inner, cols, structure, times):
-    made = price(Workload((product(rows, inner, cols, structure),)) * times, device, dtype=dtype_of(device))
+    made = price(Workload((product(rows, inner, cols, structure),)) * times, device, dtype=device.usual_dtype)
     assert sum(made.joules_of.values()) == pytest.approx(made.joules, rel=1e-12)
     assert max(made.memory_levels_s.values()) == pytest.approx(made.memory_s, rel=1e-12)
     expected = {"stc": {"buffer", "main"}}.get(device.family, {"main"})
@@ -240,7 +236,7 @@ def test_every_device_prices_inference_and_training_of_a_transformer():
     config = ViTConfig(depth=1)
     plan = plan_of(config, {"*.mlp.*": SitePlan(fprop=Pattern(2, 4), dgrad=Pattern(2, 4))})
     for device in DEVICES:
-        name = dtype_of(device)
+        name = device.usual_dtype
         forward = price(inference(config, 1, tokens=config.tokens, plan=plan), device, dtype=name)
         step = price(train_step(config, 1, plan, tokens=config.tokens), device, dtype=name)
         assert finite(forward)

@@ -19,14 +19,10 @@ DEVICES = shipped_devices()
 sizes = st.integers(1, 9000)
 
 
-def dtype_of(device):
-    return "fp16" if "fp16" in device.peaks else "fp32"
-
-
 def scalar(rows, inner, cols, device, pattern):
     weight = Operand(cols, inner, 32, pattern)
     gemm = Gemm("site", "fprop", Operand(rows, inner), weight.transposed(), Operand(rows, cols))
-    made = price(Workload((gemm,)), device, dtype=dtype_of(device))
+    made = price(Workload((gemm,)), device, dtype=device.usual_dtype)
     return made.seconds, made.joules, made.bytes, made.flops
 
 
@@ -38,7 +34,7 @@ def scalar(rows, inner, cols, device, pattern):
 )
 def test_arrays_and_numbers_agree_to_the_bit(device, shapes, pattern, stride):
     table = np.array(shapes, dtype=np.int64).repeat(2, axis=0)[::stride]
-    made = evaluate(Shapes(*table.T), device, pattern, dtype=dtype_of(device))
+    made = evaluate(Shapes(*table.T), device, pattern, dtype=device.usual_dtype)
     for i, shape in enumerate(table.tolist()):
         assert tuple(column[i] for column in made) == scalar(*shape, device, pattern)
 
@@ -51,7 +47,7 @@ def test_a_million_points_take_about_as_long_as_a_hundred_array_operations(name)
     device = load_device(name)
 
     def price_all():
-        evaluate(shapes, device, Pattern(2, 4), dtype=dtype_of(device))
+        evaluate(shapes, device, Pattern(2, 4), dtype=device.usual_dtype)
 
     def add():
         for _ in range(100):
@@ -75,6 +71,17 @@ def test_a_table_has_a_row_for_every_combination():
     table = explore(shapes, [DENSE, Pattern(2, 4)], [load_device("a100"), load_device("vegeta")], dtype="fp16")
     assert len(table) == 8
     assert set(table.columns) >= {"device", "structure", "time_s", "energy_j", "moved_bytes", "flops"}
+
+
+def test_every_device_is_explored_in_a_type_that_it_has():
+    shapes = pd.DataFrame({"rows": [64], "inner": [256], "cols": [512]})
+    table = explore(shapes, [DENSE, Pattern(2, 4)], DEVICES).set_index("device")
+    assert len(table) == 2 * len(DEVICES)
+    assert (table["time_s"] > 0).all()
+    used = table.groupby("device")["dtype"].first()
+    assert (used["a100-80gb-sxm"], used["tpu-v4"], used["cpu"]) == ("fp16", "bf16", "fp32")
+    with pytest.raises(UserError, match=r"tpu-v5e: unknown dtype .*bf16, int8"):
+        evaluate(broadcast(64, 256, 512), load_device("tpu-v5e"), dtype="fp16")
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=12))
@@ -104,7 +111,7 @@ def test_two_of_four_pays_from_some_batch_on_and_unstructured_patterns_need_low_
     assert 64 < rows < 16384
     big = broadcast(16384, 8192, 8192)
     assert densest_that_pays(device, [Pattern(4, 8), Pattern(2, 4), Pattern(1, 4)], big, dtype="fp16") == Pattern(2, 4)
-    assert densest_that_pays(load_device("tpu-v4"), [Pattern(2, 4)], big, dtype="fp16") is None
+    assert densest_that_pays(load_device("tpu-v4"), [Pattern(2, 4)], big) is None
 
 
 def test_a_front_needs_numbers():
