@@ -23,6 +23,8 @@ WIDEST_TILE_BYTES = 512
 OUTPUT_BYTES = 1 << 18
 FEW_OUTPUT_BYTES = 1 << 16
 AVX2 = 32
+# So few tokens need no wider vectors, and a panel of half the size leaves room for longer lists.
+FEWEST_LANES = 8
 # More lists together need more addresses than a processor has registers.
 MOST_LISTS = 8
 LOCK = threading.RLock()
@@ -87,8 +89,10 @@ class UnevenLists(NamedTuple):
 
 
 def tile_for(tokens: int, widest: int, itemsize: int) -> Tile:
-    """The tile for a number of tokens: at most `widest` vectors, and no wider than the tokens fill."""
+    """The tile for a number of tokens: at most `widest` vectors, in number and in lanes no wider than the tokens fill."""
     width = host.vector_bytes() // itemsize
+    if tokens <= FEWEST_LANES:
+        width = min(width, FEWEST_LANES)
     vectors = max(v for v in (1, 2, 4, 8) if v == 1 or (v <= widest and (v - 1) * width < tokens))
     return Tile(min(max(host.least_lists(), host.accumulators() // vectors), MOST_LISTS), vectors, width)
 

@@ -191,6 +191,13 @@ def test_tiles_are_no_wider_than_the_tokens_fill(monkeypatch, tokens, vectors):
     assert layouts.tile_for(tokens, 4, 4).vectors == vectors
 
 
+@pytest.mark.parametrize(("tokens", "lanes"), [(1, 8), (8, 8), (9, 16)])
+def test_few_tokens_have_narrow_tiles(monkeypatch, tokens, lanes):
+    monkeypatch.setattr(host, "vector_bytes", lambda: 64)
+    assert layouts.tile_for(tokens, 4, 4).width == lanes
+    assert layouts.tile_for(tokens, 4, 8).width == 8
+
+
 def neon_assembly():
     """AArch64 assembly of the list product at NEON's width, from the same description."""
     element = types.float32
@@ -287,7 +294,8 @@ def test_kernels_made_of_kernels_are_compiled_once_for_all_processes(tmp_path):
     assert told == [["3", "12", "0", "0"], ["3", "12", "1", "1"]]
 
 
-def test_recycled_memory_serves_the_next_array_of_its_size_once_no_view_is_left():
+def test_recycled_memory_serves_the_next_array_of_its_size_once_no_view_is_left(monkeypatch):
+    monkeypatch.setattr(scratch, "_POOL", scratch._Pool())  # what other tests gave back could serve as well
     a = scratch.recycled((300, 100), np.float32)
     first = a.ctypes.data
     view = a[1:].reshape(-1)[5:]
