@@ -89,7 +89,7 @@ class UnevenLists(NamedTuple):
 
 
 def tile_for(tokens: int, widest: int, itemsize: int) -> Tile:
-    """The tile for a number of tokens: at most `widest` vectors, in number and in lanes no wider than the tokens fill."""
+    """The tile for a number of tokens: at most `widest` vectors, in number and lanes no wider than the tokens fill."""
     width = host.vector_bytes() // itemsize
     if tokens <= FEWEST_LANES:
         width = min(width, FEWEST_LANES)
