@@ -10,7 +10,7 @@ import pandas as pd
 from hwmodel.errors import UserError, unknown
 
 from .statistics import Comparison, all_pairs, correct, paired
-from .study import Hypothesis, Study, Task, select
+from .study import MIN_SEEDS, Hypothesis, Study, Task, axes, select
 from .tradeoff import pareto, summarise
 
 NO_AXIS = ("run", "task", "seed")
@@ -28,12 +28,6 @@ class Answer:
     def verdict(self) -> str:
         """Of the claim, at this scale."""
         return self.comparison.verdict if self.comparison else "not testable here"
-
-
-def axes(task: Task) -> list[str]:
-    """The axes that tell the conditions of a task apart: recipe, pattern, and others of more than one value."""
-    varied = [axis for axis, values in task.grid.items() if isinstance(values, list) and len(values) > 1]
-    return ["recipe", "pattern", *(axis for axis in varied if axis not in ("recipe", "pattern", "seed"))]
 
 
 def condition_table(task: Task, rows: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
@@ -128,7 +122,8 @@ def _answer(study: Study, hypothesis: Hypothesis, rows: pd.DataFrame) -> Answer:
         name: sign * select(mine, condition).groupby("seed")[task.metric].mean()
         for name, condition in (("first", hypothesis.first), ("second", hypothesis.second))
     }
-    try:
-        return Answer(hypothesis, paired(pd.DataFrame(sides), "first", "second", hypothesis.margin))
-    except UserError as error:
-        return Answer(hypothesis, None, str(error))
+    table = pd.DataFrame(sides)
+    shared = len(table.dropna())
+    if shared < MIN_SEEDS:
+        return Answer(hypothesis, None, f"{shared} seeds of both have finished; needs {MIN_SEEDS}")
+    return Answer(hypothesis, paired(table, "first", "second", hypothesis.margin))

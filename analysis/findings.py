@@ -9,11 +9,11 @@ import pandas as pd
 
 from hwmodel.device import Device
 
-from .answers import Answer, axes, comparisons, condition_table, verdicts
+from .answers import Answer, comparisons, condition_table, verdicts
 from .pricing import device_rows, layer_rows
 from .statistics import Comparison
 from .store import Record, Store
-from .study import Study, Task
+from .study import Study, Task, axes
 from .transferred import transferred
 from .work import job_of, run_of
 

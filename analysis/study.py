@@ -132,6 +132,12 @@ def study_rows(study: Study, store: Store) -> pd.DataFrame:
     return rows
 
 
+def axes(task: Task) -> list[str]:
+    """The axes that tell the conditions of a task apart: recipe, pattern, and others of more than one value."""
+    varied = [axis for axis, values in task.grid.items() if isinstance(values, list) and len(values) > 1]
+    return ["recipe", "pattern", *(axis for axis in varied if axis not in ("recipe", "pattern", "seed"))]
+
+
 def select(rows: pd.DataFrame, condition: Mapping[str, Any]) -> pd.DataFrame:
     """The rows of one condition, given by the values of some axes."""
     for axis, value in condition.items():
@@ -143,14 +149,34 @@ def select(rows: pd.DataFrame, condition: Mapping[str, Any]) -> pd.DataFrame:
 
 def _check(study: Study) -> None:
     grid = cells(study)
+    for task in study.task:
+        others = [axis for axis in axes(task) if axis not in ("recipe", "pattern")]
+        if task.ranked and others:
+            raise UserError(
+                f"task {task.name}: a ranked task compares recipes at equal pattern over seeds, and this grid varies "
+                f"{others[0]} too; make a task of each value, or set ranked = false"
+            )
     for hypothesis in study.hypothesis:
+        mine = pd.DataFrame([cell.labels for cell in grid if cell.task == hypothesis.task])
         for side in (hypothesis.first, hypothesis.second):
-            mine = pd.DataFrame([cell.labels for cell in grid if cell.task == hypothesis.task])
-            seeds = len(select(mine, side))
-            if seeds < MIN_SEEDS:
-                raise UserError(
-                    f'hypothesis "{hypothesis.claim}": {side} has {seeds} runs in the grid; needs {MIN_SEEDS} seeds'
-                )
+            try:
+                _check_condition(mine, side)
+            except UserError as error:
+                raise UserError(f'hypothesis "{hypothesis.claim}": {error}') from None
+
+
+def _check_condition(labels: pd.DataFrame, side: Mapping[str, Any]) -> None:
+    """Refuse what is not one condition of the grid with enough seeds."""
+    for axis, value in side.items():
+        if axis in labels and value not in list(labels[axis]):
+            raise unknown(axis, str(value), labels[axis].map(str).unique())
+    found = select(labels, side)
+    varied = [str(axis) for axis in found.columns.drop("seed") if len(found[axis].map(str).unique()) > 1]
+    if varied:
+        raise UserError(f"{dict(side)} leaves {varied[0]} open; give its value")
+    seeds = found["seed"].nunique()
+    if seeds < MIN_SEEDS:
+        raise UserError(f"{dict(side)} has {seeds} seeds in the grid; needs {MIN_SEEDS}")
 
 
 def _task_cells(task: Task) -> Iterator[Cell]:

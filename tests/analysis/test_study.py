@@ -18,7 +18,7 @@ def task(**changes):
         "seed": list(range(8)),
         "optimizer.lr": [0.001, 0.01],
     }
-    plain = {"name": "toy", "title": "A toy", "metric": "accuracy", "unit": "%", "better": "higher"}
+    plain = {"name": "toy", "title": "A toy", "metric": "accuracy", "unit": "%", "better": "higher", "ranked": False}
     return plain | {"run": {"steps": 10, "optimizer": {"wd": 0.1}}, "grid": grid | changes}
 
 
@@ -75,7 +75,16 @@ def test_a_hypothesis_names_conditions_of_the_grid(tmp_path):
     ("changes", "said"),
     [
         ({"hypothesis": hypothesis(task="toi")}, 'unknown task "toi"; did you mean toy?'),
-        ({"hypothesis": hypothesis(first={"recipe": "stee"})}, "0 runs in the grid; needs 8 seeds"),
+        (
+            {"hypothesis": hypothesis(first={"recipe": "stee"})},
+            'hypothesis "c": unknown recipe "stee"; did you mean ste?',
+        ),
+        (
+            {"hypothesis": hypothesis(first={"recipe": "ste", "pattern": "1:4"})},
+            "leaves optimizer.lr open; give its value",
+        ),
+        ({"hypothesis": hypothesis(), "task": [task(seed=[*range(7), 0])]}, "has 7 seeds in the grid; needs 8"),
+        ({"task": [task() | {"ranked": True}]}, "task toy: a ranked task compares recipes at equal pattern"),
         ({"hypothesis": hypothesis(first={"recip": "ste"})}, 'unknown axis "recip"; did you mean recipe?'),
         ({"hypothesis": hypothesis() * 9}, "at most 8"),
         ({"questoin": "?"}, 'unknown key "questoin"; did you mean question?'),
