@@ -82,7 +82,7 @@ def items(texts: Sequence[str]) -> str:
 
 def code(text: str) -> str:
     """Commands or data, as they are."""
-    return f"<pre>{escape(text)}</pre>"
+    return f'<pre tabindex="0">{escape(text)}</pre>'
 
 
 def table(rows: pd.DataFrame, columns: Sequence[Column], caption: str) -> str:

@@ -1,5 +1,6 @@
 "use strict";
-// A click or Enter on a column's button sorts its table; numbers by their data-value, text by the alphabet.
+// A click or Enter on a column's button sorts its table: numbers by their data-value, then text by the alphabet, then
+// cells without a value, which stay last whichever way the others go.
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {
     const header = button.closest("th");
@@ -12,8 +13,14 @@ for (const button of document.querySelectorAll("th button")) {
       const cell = row.cells[column];
       return "value" in cell.dataset ? Number(cell.dataset.value) : cell.textContent;
     };
-    const order = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b)));
-    const rows = [...body.rows].sort((a, b) => order(key(a), key(b)) * (ascending ? 1 : -1));
-    body.append(...rows);
+    const missing = (value) => value === "–" || Number.isNaN(value);
+    const order = (a, b) => {
+      if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+      return typeof a === "number" ? a - b : a.localeCompare(b);
+    };
+    const rows = [...body.rows].map((row) => [key(row), row]);
+    const there = rows.filter(([value]) => !missing(value)).sort(([a], [b]) => order(a, b) * (ascending ? 1 : -1));
+    const sorted = [...there, ...rows.filter(([value]) => missing(value))];
+    body.append(...sorted.map(([, row]) => row));
   });
 }

@@ -60,6 +60,41 @@ def test_the_page_sorts_both_ways_without_an_error_or_a_fetch(tmp_path, html):
     assert "CONSOLE" not in done.stderr
 
 
+def test_cells_without_a_value_stay_last_whichever_way_a_column_is_sorted(tmp_path):
+    rows = pd.DataFrame({"run": list("abcdefg"), "error": [0.3, float("nan"), 0.1, None, 0.2, float("nan"), 0.4]})
+    body = page.table(rows, [page.Column("run", "run"), page.Column("error", "error", "{:.1f}")], "Errors")
+    script = """<script>
+    const order = () => [...document.querySelectorAll("tbody tr")].map((row) => row.cells[0].textContent).join("");
+    const button = document.querySelectorAll("th button")[1];
+    button.click();
+    document.body.dataset.up = order();
+    button.click();
+    document.body.dataset.down = order();
+    </script></body>"""
+    html = page.page("Q?", "", [page.Section("Errors", body)]).replace("</body>", script)
+    done = browse(tmp_path, saved(tmp_path, html), "--dump-dom")
+    assert re.search(r'data-up="(\w+)" data-down="(\w+)"', done.stdout).groups() == ("ceagbdf", "gaecbdf")
+
+
+def test_the_widest_table_of_a_report_fits_the_paper(tmp_path):
+    """Between the margins of a sheet of A4, 718 pixels at 96 an inch, under the rules for print."""
+    names = {"model": "gpt2-small", "recipe": "mdgf_exponential", "pattern": "1:16", "device": "a100-80gb-sxm"}
+    numbers = [
+        f"{use} {what}" for use in ("training", "inference") for what in ("step (ms)", "energy (mJ), uncalibrated")
+    ]
+    numbers += [f"{use}: times dense speed" for use in ("training", "inference")]
+    rows = pd.DataFrame([names | dict.fromkeys(numbers, 12345.67) | {"bound by": "memory", "bound": "compute"}] * 3)
+    columns = [page.Column(str(key), str(key), source="modelled") for key in rows]
+    script = """<script>
+    const right = Math.max(...[...document.querySelectorAll("table")].map((t) => t.getBoundingClientRect().right));
+    document.body.dataset.beyond = Math.max(0, Math.ceil(right - document.documentElement.clientWidth));
+    </script></body>"""
+    html = page.page("Q?", "", [page.Section("Wide", page.table(rows, columns, "Wide"))]).replace("</body>", script)
+    printed = html.replace("@media print", "@media all")
+    done = browse(tmp_path, saved(tmp_path, printed), "--dump-dom", "--window-size=718,1000")
+    assert re.search(r'data-beyond="(\d+)"', done.stdout).group(1) == "0"
+
+
 def test_a_server_is_asked_for_the_page_and_nothing_else(tmp_path, html):
     asked = []
 
