@@ -117,8 +117,9 @@ def _prepare(threads: int) -> None:
     """Pin both thread pools of a fresh worker, leave Ctrl-C to the process that started it, and end when that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))  # pools that load later
+    numba.set_num_threads(threads)  # loads its pool, which the next line is to find
     threadpoolctl.threadpool_limits(threads)
-    numba.set_num_threads(threads)
 
 
 def _end_with_parent() -> None:

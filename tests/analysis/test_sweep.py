@@ -17,7 +17,7 @@ from nmsim_analysis.store import Store
 from nmsim_analysis.sweep import execute, sweep
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy_work import toy
+from toy_work import threads_with_scipy, toy
 
 
 @pytest.fixture
@@ -76,6 +76,14 @@ def test_a_run_that_always_kills_its_worker_is_named_and_the_rest_goes_on(store)
     assert "killed" in bad.message
     assert {o.state for o in outcomes.values()} == {"done"}
     assert len(outcomes) == 6
+
+
+def test_every_pool_of_a_worker_is_pinned_and_recorded_so():
+    with engines.local(1)(1) as executor:
+        found = executor.submit(threads_with_scipy).result()
+    assert found["numba"] == 1
+    assert len(found["pools"]) >= 2
+    assert {pool["num_threads"] for pool in found["pools"]} == {1}
 
 
 def test_a_slurm_job_out_of_time_is_queued_again_and_its_run_done_once(store, tmp_path, monkeypatch):

@@ -8,6 +8,14 @@ import time
 from pathlib import Path
 
 
+def threads_with_scipy():
+    """The threads that a run would record once SciPy, which brings a BLAS of its own, is loaded too."""
+    import scipy.linalg  # noqa: F401, PLC0415 - the worker is to load it last
+    from nmsim_analysis.environment import environment  # noqa: PLC0415
+
+    return environment()["threads"]
+
+
 def toy(config, folder):
     """Leave one line per execution, then behave as `config["does"]` says."""
     with (Path(folder.path) / "executions").open("a") as file:
