@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,9 +21,9 @@ from .engines import local
 from .loose import loose_study
 from .progress import progress
 from .store import Store, write_safely
-from .study import Study, cells, read_study, study_rows
+from .study import Cell, Study, cells, read_study, study_rows
 from .sweep import Engine, Outcome, execute, sweep
-from .work import load_kernels, work
+from .work import kernels_of, load_kernels, work
 
 STUDY_FILE = "study.toml"
 
@@ -39,16 +40,25 @@ def run_study(study: Study, out: Path, engine: Engine, title: str) -> tuple[pd.D
     write_safely(out / STUDY_FILE, tomli_w.dumps(asdict(study)).encode())
     states = {record.name: record.state for record in store.records()}
     waiting = [cell for cell in grid if states.get(cell.name) != "done"]
-    for cell in waiting:
-        with _placed(f"study, task {cell.task}"):
-            load_kernels(cell.run)
+    load_all(waiting)
     with progress(title, len(waiting)) as notify:
         sweep(work, [cell.run for cell in waiting], store, engine, notify)
     return study_rows(study, store), store
 
 
+def load_all(grid: Sequence[Cell]) -> None:
+    """Compile the kernels of every kind of run among `grid`, and find what makes a run of it impossible."""
+    kinds = list({kernels_of(cell.run): cell for cell in reversed(grid)}.values())[::-1]
+    with progress("kernels", len(kinds)) as notify:
+        for cell in kinds:
+            start = time.monotonic()
+            with placed(f"study, task {cell.task}"):
+                load_kernels(cell.run)
+            notify(Outcome(cell.name, "done", time.monotonic() - start))
+
+
 @contextmanager
-def _placed(where: str) -> Iterator[None]:
+def placed(where: str) -> Iterator[None]:
     """Put `where` before a user's mistake that is found here."""
     try:
         yield
@@ -61,7 +71,7 @@ def run_one(config: dict[str, object], where: str, out: Path) -> Outcome:
     run, store = build(Run, config, where), Store.create(out / "runs")
     config = pinned(config)
     if not (store.folder(config).path / CHECKPOINT).exists():
-        with _placed(where):
+        with placed(where):
             Trainer(run).close()
     return execute(work, config, str(store.root))
 

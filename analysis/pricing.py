@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import groupby
 from math import prod
+from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
@@ -76,8 +77,13 @@ class Job:
         return training_run(self.network, self.batch, plans, tokens=self.network.tokens, bits=self.bits)
 
 
-def nominal_phases(network: NetworkConfig, steps: int, recipes: Mapping[str, Recipe]) -> tuple[Phase, ...]:
-    """The plans that a run of `steps` would follow where each linear site has the first recipe whose glob matches."""
+def nominal_phases(
+    network: NetworkConfig, steps: int, recipes: Mapping[str, Recipe], every: int = 1
+) -> tuple[Phase, ...]:
+    """The plans that a run of `steps` would follow where each linear site has the first recipe whose glob matches.
+
+    The middle one of `every` steps stands for all of them.
+    """
     followed: dict[tuple[Recipe, int], list[str]] = {}
     for site, shape in weights(network).items():
         recipe = next((recipe for glob, recipe in recipes.items() if fnmatchcase(site, glob)), None)
@@ -95,7 +101,10 @@ def nominal_phases(network: NetworkConfig, steps: int, recipes: Mapping[str, Rec
         chosen = (names for (_, anew), names in zip(kinds, followed.values(), strict=True) if anew)
         return Plan(sites, frozenset(site for names in chosen for site in names))
 
-    return tuple(Phase(len(list(same)), plan(kinds)) for kinds, same in groupby(map(now, range(steps))))
+    parts = (range(start, min(start + every, steps)) for start in range(0, steps, every))
+    looks = ((now(part[len(part) // 2]), len(part)) for part in parts)
+    phases = groupby(looks, key=itemgetter(0))
+    return tuple(Phase(sum(taken for _, taken in same), plan(kinds)) for kinds, same in phases)
 
 
 def fits_for(path: Path | None, device: Device) -> list[Fit]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from typing import Any
+
+import threadpoolctl
 
 from hwmodel.toml import build
 from nmsim.history import History
 from nmsim.run import Run
-from nmsim.train import train
+from nmsim.train import Trainer, train
 
 from .pricing import Job, Phase, nominal_phases, training_flops
 from .store import RunFolder, write_safely
 
 KINDS = ("data", "model", "dtype", "execution")
+JUDGED = 8
+"""Examples that are evaluated to load the kernels of a kind of run."""
 _loaded: set[str] = set()
 
 
@@ -27,25 +32,42 @@ def work(config: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
     load_kernels(config)
     folder.write_json("manifest.json", run.dataset().manifest.as_dict())
     history = train(run, folder=folder.path)
+    write_history(folder, history)
+    return history.result | {"cpu_s": history.result["train_cpu_seconds"]} | best(history) | counted(job(run, history))
+
+
+def write_history(folder: RunFolder, history: History) -> None:
+    """Leave what happened over the steps of a run in its folder, whole and as tables."""
     write_safely(folder.path / "history.json", history.to_json().encode())
     folder.write_table("metrics.csv", history.to_frame())
     folder.write_table("statistics.csv", history.statistics_frame())
-    return history.result | {"cpu_s": history.result["train_cpu_seconds"]} | best(history) | counted(job(run, history))
+
+
+def kernels_of(config: Mapping[str, Any]) -> str:
+    """Equal for runs that use the same kernels: those of one data set, model, type, pattern and sites."""
+    masks = [[part.get("sites"), part.get("pattern")] for part in config.get("sparsity", ())]
+    return json.dumps([masks, *(config.get(key) for key in KINDS)], sort_keys=True)
 
 
 def load_kernels(config: dict[str, Any]) -> None:
     """Train two steps of the run of `config`: its kernels are then compiled, on disk, and loaded in this process.
 
-    Once for all runs of one data set, model, type, pattern and sites. A run that diverges at once is left to say so
-    itself.
+    Its data are loaded whole, but only a few examples evaluated. A run that diverges at once is left to say so itself.
     """
-    masks = [[part.get("sites"), part.get("pattern")] for part in config.get("sparsity", ())]
-    kind = json.dumps([masks, *(config.get(key) for key in KINDS)], sort_keys=True)
-    if kind not in _loaded:
-        _loaded.add(kind)
-        short = {"steps": 2, "evaluate_every": 2, "statistics_every": 1, "checkpoint_every": 0}
-        with suppress(ArithmeticError):
-            train(build(Run, config | short, "run"))
+    if kernels_of(config) in _loaded:
+        return
+    _loaded.add(kernels_of(config))
+    short = {"steps": 2, "evaluate_every": 2, "statistics_every": 1, "checkpoint_every": 0}
+    run = build(Run, config | short, "run")
+    with (
+        suppress(ArithmeticError),
+        threadpoolctl.threadpool_limits(1, user_api="blas"),
+        closing(Trainer(run)) as trainer,
+    ):
+        trainer.data = trainer.data.judged_on(JUDGED)
+        trainer.advance()
+        trainer.advance()
+        trainer.finish()
 
 
 def job(run: Run, history: History) -> Job:
@@ -64,11 +86,11 @@ def run_of(folder: RunFolder) -> Run:
     return build(Run, folder.record().config, str(folder.path))
 
 
-def planned(config: dict[str, Any]) -> Job:
-    """The job of a run that has not started, with its nominal plans."""
+def planned(config: dict[str, Any], every: int = 1) -> Job:
+    """The job of a run that has not started, with its nominal plans; one step in `every` stands for its neighbours."""
     run = build(Run, config, "run")
     network = run.network(run.dataset())
-    return Job(network, run.batch, nominal_phases(network, run.steps, run.recipes()))
+    return Job(network, run.batch, nominal_phases(network, run.steps, run.recipes(), every))
 
 
 def best(history: History) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -54,6 +54,10 @@ class Split(Protocol):
         """The examples at `indices` as the arrays of one batch."""
         ...
 
+    def first(self, count: int) -> Split:
+        """The first `count` examples, or all where there are fewer."""
+        ...
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -73,6 +77,10 @@ class Examples:
     def take(self, indices: Int[np.ndarray, " batch"]) -> Batch:
         """(inputs [batch, ...], labels [batch])."""
         return self.inputs[indices], self.targets[indices]
+
+    def first(self, count: int) -> Examples:
+        """The first `count` examples, or all where there are fewer."""
+        return Examples(self.inputs[:count], self.targets[:count])
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,10 @@ class Text:
         windows = self.tokens[places].astype(np.int64)
         return windows[:, :-1], windows[:, 1:]
 
+    def first(self, count: int) -> Text:
+        """The first `count` windows, or all where there are fewer."""
+        return replace(self, tokens=self.tokens[: (count - 1) * self.stride + self.context + 1])
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -125,6 +137,10 @@ class Pairs:
         """(source [batch, s], decoder input [batch, t], decoder target [batch, t])."""
         target = self.target[indices].astype(np.int64)
         return self.source[indices].astype(np.int64), target[:, :-1], target[:, 1:]
+
+    def first(self, count: int) -> Pairs:
+        """The first `count` pairs, or all where there are fewer."""
+        return Pairs(self.source[:count], self.target[:count])
 
 
 @dataclass(frozen=True)
@@ -155,6 +171,10 @@ class DataSet:
     def outputs(self) -> int:
         """How many classes there are, or how large the target vocabulary is."""
         return len(self.symbols)
+
+    def judged_on(self, count: int) -> DataSet:
+        """The same data with no more than `count` examples to evaluate on."""
+        return replace(self, validation=self.validation.first(count), test=self.test.first(count))
 
 
 def freeze(*arrays: np.ndarray) -> None:

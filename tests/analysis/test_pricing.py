@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from math import prod
 
 import pytest
 from nmsim_analysis import estimate, pricing, probe, work
@@ -21,6 +22,7 @@ from hwmodel.footprint import matrix_bytes
 from hwmodel.networks import ViTConfig, parameters, plan_of, training_run, weights
 from hwmodel.pattern import Pattern
 from hwmodel.workload import Elementwise, Plan, SitePlan
+from nmsim.evaluate import evaluate
 from nmsim.recipes import RECIPES
 
 NET = ViTConfig(image=(1, 40), patch=(1, 4), width=32)
@@ -153,6 +155,67 @@ def test_a_study_costs_what_was_estimated(small, tmp_path):
     assert 1 / 1.7 < found.hours * 3600 * 2 / seconds < 1.7
     disk = sum(path.stat().st_size for path in tmp_path.glob("*/*"))
     assert found.table["disk_mb"].sum() * 1e6 == pytest.approx(disk, rel=0.1)
+
+
+def test_a_recipe_adds_as_much_for_a_sparse_weight_on_the_model_where_it_was_not_timed(small, monkeypatch):
+    """Steps of a made-up clock: 1 s for each unit of width, and 10 ms for each sparse weight."""
+
+    def clock(run):
+        timed.append((run["model"]["width"], bool(run.get("sparsity"))))
+        job = work.planned(run)
+        return run["model"]["width"] + 0.01 * sum(prod(weights(job.network)[site]) for site in job.final.sites)
+
+    timed = []
+    monkeypatch.setattr(estimate, "step_seconds", clock)
+    task = small.task[0]
+    grid = task.grid | {"model.width": [32, 64]}
+    study = replace(small, task=(replace(task, grid=grid, ranked=False),))
+    every = estimate.estimate(study, 1)
+    assert (every.timed, every.pairs) == (4, 4)
+    timed.clear()
+    monkeypatch.setattr(estimate, "ALL_TIMED", 0)
+    scaled = estimate.estimate(study, 1)
+    assert (scaled.timed, scaled.pairs) == (3, 4)
+    assert timed == [(32, False), (64, False), (32, True)]
+    assert scaled.hours == pytest.approx(every.hours, rel=1e-3)
+
+
+def test_a_dry_run_says_what_was_timed_and_what_scaled_with_its_progress(small, monkeypatch, capsys):
+    monkeypatch.setattr(estimate, "ALL_TIMED", 0)
+    estimate.show_estimate(small)
+    told = capsys.readouterr()
+    assert "2 of 2 pairs of model and recipe" in told.out
+    assert "seconds on" in told.out
+    assert {json.loads(line)["task"] for line in told.err.splitlines()} == {
+        "FLOPs",
+        "models",
+        "models without sparsity",
+        "recipes",
+    }
+
+
+@pytest.mark.parametrize("recipe", ["sr_ste", "mdgf_exponential", "sdgf_stepwise", "ac_dc", "gradual_magnitude"])
+def test_a_look_at_a_hundred_steps_counts_the_flops_of_all(recipe):
+    sites = [{"recipe": recipe, "pattern": "1:8", "sites": "*.mlp.*"}]
+    config = {"data": {"name": "mnist1d"}, "model": {"kind": "vit", "patch": [1, 4]}, "steps": 1050, "sparsity": sites}
+    whole, looked = work.planned(config), work.planned(config, every=10)
+    assert sum(phase.steps for phase in looked.phases) == 1050
+    flops = [sum(gemm.flops for gemm in job.training().gemms) for job in (whole, looked)]
+    assert flops[1] == pytest.approx(flops[0], rel=0.005)
+
+
+def test_loading_kernels_evaluates_a_few_examples_only(small, monkeypatch):
+    seen = []
+
+    def counting(model, split):
+        seen.append(len(split))
+        return evaluate(model, split)
+
+    monkeypatch.setattr("nmsim.train.evaluate", counting)
+    monkeypatch.setattr(work, "_loaded", set())
+    work.load_kernels(cells(small)[-1].run)
+    assert seen
+    assert max(seen) <= work.JUDGED
 
 
 def test_the_probe_measures_a_plausible_core():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hwmodel.errors import UserError
 from nmsim.data import LOADERS, Batches, Examples, Text, in_order, load
-from nmsim.data.dataset import BEGIN, END, PAD, pad, sha256_of, symbols_of
+from nmsim.data.dataset import BEGIN, END, PAD, Pairs, pad, sha256_of, symbols_of
 from nmsim.data.idx import read_idx
 from nmsim.data.images import load_idx
 from nmsim.data.mnist1d import generate
@@ -169,6 +169,24 @@ def test_a_text_window_is_followed_by_the_next_tokens(count, context, stride):
     assert x.shape == (len(text), context)
     np.testing.assert_array_equal(y, x + 1)
     assert y[-1, -1] + stride >= count  # no further window fits
+
+
+@pytest.mark.parametrize("count", [1, 3, 100])
+@pytest.mark.parametrize(
+    "split",
+    [
+        Examples(np.arange(12.0).reshape(6, 2), np.arange(6)),
+        Text(np.arange(23), context=4, stride=3),
+        Pairs(np.arange(12).reshape(6, 2), np.arange(18).reshape(6, 3)),
+    ],
+    ids=["examples", "text", "pairs"],
+)
+def test_the_first_examples_of_a_split_are_a_split(split, count):
+    few = split.first(count)
+    assert type(few) is type(split)
+    assert len(few) == min(count, len(split))
+    for found, there in zip(few.take(np.arange(len(few))), split.take(np.arange(len(few))), strict=True):
+        np.testing.assert_array_equal(found, there)
 
 
 def test_padding_is_taken_off_again():
