@@ -23,7 +23,7 @@ from .progress import progress
 from .store import Store, write_safely
 from .study import Cell, Study, cells, read_study, study_rows
 from .sweep import Engine, Outcome, execute, sweep
-from .work import kernels_of, load_kernels, work
+from .work import check_metric, kernels_of, load_kernels, work
 
 STUDY_FILE = "study.toml"
 
@@ -33,9 +33,8 @@ def run_study(study: Study, out: Path, engine: Engine, title: str) -> tuple[pd.D
 
     Every run's table is checked and every kernel compiled before a worker starts.
     """
+    check(study)
     grid = list({cell.name: cell for cell in cells(study)}.values())
-    for cell in grid:
-        build(Run, cell.run, f"study, task {cell.task}")
     store = Store.create(out / "runs")
     write_safely(out / STUDY_FILE, tomli_w.dumps(asdict(study)).encode())
     states = {record.name: record.state for record in store.records()}
@@ -44,6 +43,16 @@ def run_study(study: Study, out: Path, engine: Engine, title: str) -> tuple[pd.D
     with progress(title, len(waiting)) as notify:
         sweep(work, [cell.run for cell in waiting], store, engine, notify)
     return study_rows(study, store), store
+
+
+def check(study: Study) -> None:
+    """Refuse a run's table that is wrong, and a metric that its runs won't measure."""
+    metrics = {task.name: task.metric for task in study.task}
+    for cell in cells(study):
+        where = f"study, task {cell.task}"
+        run = build(Run, cell.run, where)
+        with placed(where):
+            check_metric(metrics[cell.task], run)
 
 
 def load_all(grid: Sequence[Cell]) -> None:

@@ -29,6 +29,8 @@ def local(workers: int = 0, threads: int = 1) -> Engine:
 
     Processes are spawned, not forked: a forked child inherits thread pools whose threads do not exist in it.
     """
+    if workers < 0:
+        raise UserError(f"--workers {workers}: needs 1 or more, or 0 for one a core")
     cores = len(os.sched_getaffinity(0))
     count = workers or max(1, cores // threads)
 

@@ -21,7 +21,7 @@ from hwmodel.toml import build
 from nmsim.run import Run
 from nmsim.train import Trainer
 
-from .drive import placed
+from .drive import check, placed
 from .page import Column
 from .pricing import Job
 from .progress import progress
@@ -79,8 +79,9 @@ class _Pair:
 
 def estimate(study: Study, workers: int) -> Estimate:
     """Price every run of `study` by short runs of its models and a few steps of its recipes, on this machine."""
+    check(study)
     grid = cells(study)
-    _check(grid)
+    _ready(grid)
     pairs, flops = _counted(grid)
     samples = _told("models", {pair.kind: pair.run for pair in reversed(pairs.values())}, take)
     if len(pairs) <= ALL_TIMED:
@@ -117,7 +118,7 @@ def _span(hours: float) -> str:
     return f"{3600 * hours:.2g} seconds"
 
 
-def _check(grid: Sequence[Cell]) -> None:
+def _ready(grid: Sequence[Cell]) -> None:
     """Refuse what can't run: one run of each kind is made ready."""
     for cell in {kernels_of(cell.run): cell for cell in grid}.values():
         with placed(f"study, task {cell.task}"):

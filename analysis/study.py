@@ -184,12 +184,27 @@ def _task_cells(task: Task) -> Iterator[Cell]:
     missing = [axis for axis in ("recipe", "pattern", "sites", "seed") if axis not in axes]
     if missing:
         raise UserError(f"task {task.name}: grid needs the axis {missing[0]}")
+    empty = [axis for axis, values in axes.items() if not values]
+    if empty:
+        raise UserError(f"task {task.name}: grid: {empty[0]} has no value; give one or more")
     seen = set()
     for values in itertools.product(*axes.values()):
-        cell = _cell(task, dict(zip(axes, values, strict=True)))
+        cell = _named_cell(task, dict(zip(axes, values, strict=True)))
         if cell.name not in seen:
             seen.add(cell.name)
             yield cell
+
+
+def _named_cell(task: Task, point: dict[str, Any]) -> Cell:
+    """The cell at a point of the grid; a point that has no run of a name is the user's mistake."""
+    try:
+        cell = _cell(task, point)
+        config_hash(cell.run)
+    except UserError as error:
+        raise UserError(f"task {task.name}: grid: {error}") from None
+    except ValueError:
+        raise UserError(f"task {task.name}: a number of its runs is not finite; write one that is") from None
+    return cell
 
 
 def _cell(task: Task, point: dict[str, Any]) -> Cell:
@@ -197,8 +212,12 @@ def _cell(task: Task, point: dict[str, Any]) -> Cell:
     for axis in point.keys() - SPARSITY_AXES:
         _set(run, axis, point[axis])
     recipe = point["recipe"] if isinstance(point["recipe"], dict) else {"name": point["recipe"]}
+    if not isinstance(recipe.get("name"), str):
+        raise UserError(f'recipe: {point["recipe"]!r} has no name; write "ste", or {{ name = "ste", ... }}')
     options = {key: value for key, value in recipe.items() if key not in ("name", "label")}
     sites = point["sites"] if isinstance(point["sites"], list) else [point["sites"]]
+    if not all(isinstance(site, str) for site in sites):
+        raise UserError(f'sites: {point["sites"]!r} is no shell pattern; write "*.mlp.*", or a list of such')
     dense = recipe["name"] == "dense"
     if not dense:
         table = {"recipe": recipe["name"], "pattern": point["pattern"], "options": options}
@@ -215,4 +234,6 @@ def _set(table: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     for key in parents:
         table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise UserError(f"{dotted}: {key} is a value of the run, not a table; name one of its keys")
     table[last] = value

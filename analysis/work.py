@@ -9,6 +9,7 @@ from typing import Any
 
 import threadpoolctl
 
+from hwmodel.errors import unknown
 from hwmodel.toml import build
 from nmsim.history import History
 from nmsim.run import Run
@@ -68,6 +69,15 @@ def load_kernels(config: dict[str, Any]) -> None:
         trainer.advance()
         trainer.advance()
         trainer.finish()
+
+
+def check_metric(metric: str, run: Run) -> None:
+    """Refuse a metric that no run like `run` measures, before any has run for it."""
+    ends = ["loss_nats", "accuracy_percent"]
+    known = [*ends, *(f"{when}validation_{end}" for when in ("", "best_") for end in ends)]
+    known += ["bleu", "chrf", "exact"] if run.kind == "encoder_decoder" else []
+    if metric not in known:
+        raise unknown("metric", metric, known)
 
 
 def job(run: Run, history: History) -> Job:

@@ -41,9 +41,10 @@ def paper(
     if dry_run:
         show_estimate(study)
         return
+    devices = [load_device(name) for name in device]
     rows, store = run_study(study, out, default_engine(workers), f"study paper, {tier}")
     commands = [f"nmsim study paper --tier {tier} --out {out}"]
-    findings = gather(study, rows, store, [load_device(name) for name in device])
+    findings = gather(study, rows, store, devices)
     page = write(findings, out, commands=commands)
     text = write_paper(findings, store, out, commands=commands)
     show_lines([*answer_lines(findings), f"Report: {text} and {page}"])

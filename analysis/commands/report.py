@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hwmodel.device import load_device
+from hwmodel.device import Device, load_device
 
 from ..drive import opened
 from ..findings import gather
@@ -27,15 +27,16 @@ def report(runs: Path, /, *, device: tuple[str, ...] = DEFAULT_DEVICES) -> None:
         runs: The folder that `nmsim demo`, `sweep`, `study` or `train` wrote.
         device: Devices to price the results on: names, or files that end in .toml.
     """
+    devices = [load_device(name) for name in device]
     study, rows, store = opened(runs)
-    publish(study, rows, store, runs, devices=device, commands=[f"nmsim report {runs}"])
+    publish(study, rows, store, runs, devices=devices, commands=[f"nmsim report {runs}"])
 
 
 def publish(
-    study: Study, rows: pd.DataFrame, store: Store, out: Path, *, devices: Sequence[str], commands: Sequence[str]
+    study: Study, rows: pd.DataFrame, store: Store, out: Path, *, devices: Sequence[Device], commands: Sequence[str]
 ) -> None:
     """Write the page, and show its tables and its answer."""
-    findings = gather(study, rows, store, [load_device(name) for name in devices])
+    findings = gather(study, rows, store, devices)
     page = write(findings, out, commands=commands)
     show_table(*overview(findings.tasks), study.question)
     show_lines([*answer_lines(findings), f"Report: {page}"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hwmodel.device import load_device
+
 from .. import engines
 from ..drive import default_engine, run_study
 from ..estimate import show_estimate
@@ -39,6 +41,7 @@ def sweep(
     if dry_run:
         show_estimate(read)
         return
+    devices = [load_device(name) for name in device]
     if cluster:
         engine = engines.dask(cluster)
     elif slurm:
@@ -46,4 +49,4 @@ def sweep(
     else:
         engine = default_engine(workers)
     rows, store = run_study(read, out, engine, "runs")
-    publish(read, rows, store, out, devices=device, commands=[f"nmsim sweep {study} --out {out}"])
+    publish(read, rows, store, out, devices=devices, commands=[f"nmsim sweep {study} --out {out}"])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
+import tomli_w
 from nmsim_analysis import scaling
 from nmsim_analysis.cli import run
+from nmsim_analysis.study import shipped
 
 
 def test_scaling_prints_published_and_refitted_laws(capsys):
@@ -59,3 +62,26 @@ def test_an_unknown_tier_or_an_empty_budget_is_a_users_mistake(capsys):
     assert "look" in capsys.readouterr().err
     assert run(["study", "search", "--budget", "0"]) == 2
     assert "needs minutes above 0" in capsys.readouterr().err
+
+
+def test_a_metric_that_no_run_measures_is_refused_before_any_run(tmp_path, capsys):
+    study = shipped("demo")
+    renamed = replace(study, task=tuple(replace(task, metric="acuracy_percent") for task in study.task))
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(asdict(renamed)))
+    for more in (["--dry-run"], ["--out", str(tmp_path / "out")]):
+        assert run(["sweep", str(tmp_path / "study.toml"), *more]) == 2
+        assert 'unknown metric "acuracy_percent"; did you mean accuracy_percent?' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--workers", "-3"], "--workers -3: needs 1 or more"), (["--device", "a1000"], 'unknown device "a1000"')],
+)
+@pytest.mark.parametrize("command", [["sweep", "study.toml"], ["study", "paper"]], ids=["sweep", "paper"])
+def test_a_wrong_option_is_told_before_any_run(tmp_path, monkeypatch, capsys, command, options, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(asdict(shipped("demo"))))
+    assert run([*command, *options, "--out", "out"]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

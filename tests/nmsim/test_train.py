@@ -335,6 +335,7 @@ MISFITS = {
     "model: classes = 9; this data needs 10": {"model": SMALL["model"] | {"classes": 9}},
     "model: image = 40 is not a multiple of patch = 7": {"model": {"kind": "vit", "patch": [1, 7]}},
     "batch=100: this split has 64 examples": {"batch": 100},
+    "seed = -1: needs at least 0": {"seed": -1},
     '"*.ff.*" matches no': {"sparsity": [{"recipe": "ste", "pattern": "1:4", "sites": "*.ff.*"}]},
     "model: channels = 2; this data needs 1": {"model": SMALL["model"] | {"channels": 2}},
     '"*.up" comes too late: earlier entries match all of its sites': {
