@@ -189,22 +189,13 @@ def _task_cells(task: Task) -> Iterator[Cell]:
         raise UserError(f"task {task.name}: grid: {empty[0]} has no value; give one or more")
     seen = set()
     for values in itertools.product(*axes.values()):
-        cell = _named_cell(task, dict(zip(axes, values, strict=True)))
+        try:
+            cell = _cell(task, dict(zip(axes, values, strict=True)))
+        except UserError as error:
+            raise UserError(f"task {task.name}: grid: {error}") from None
         if cell.name not in seen:
             seen.add(cell.name)
             yield cell
-
-
-def _named_cell(task: Task, point: dict[str, Any]) -> Cell:
-    """The cell at a point of the grid; a point that has no run of a name is the user's mistake."""
-    try:
-        cell = _cell(task, point)
-        config_hash(cell.run)
-    except UserError as error:
-        raise UserError(f"task {task.name}: grid: {error}") from None
-    except ValueError:
-        raise UserError(f"task {task.name}: a number of its runs is not finite; write one that is") from None
-    return cell
 
 
 def _cell(task: Task, point: dict[str, Any]) -> Cell:

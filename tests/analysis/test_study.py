@@ -94,7 +94,6 @@ def test_a_hypothesis_names_conditions_of_the_grid(tmp_path):
         ({"task": [task(recipe=[3])]}, "recipe: 3 has no name"),
         ({"task": [task(sites=[3])]}, "sites: 3 is no shell pattern"),
         ({"task": [task(**{"steps.x": [1]})]}, "steps.x: steps is a value of the run, not a table"),
-        ({"task": [task(**{"optimizer.lr": [float("nan")]})]}, "task toy: a number of its runs is not finite"),
     ],
 )
 def test_a_mistake_in_a_study_file_is_named_with_the_file(tmp_path, changes, said):
