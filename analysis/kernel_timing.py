@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
@@ -97,7 +98,9 @@ def _torch_peers(layer: Layer) -> dict[str, Call]:
     import torch  # noqa: PLC0415 - an extra
 
     x, w = torch.from_numpy(layer.x), torch.from_numpy(layer.w)
-    csr = torch.from_numpy(decompress(layer.compressed())).to_sparse_csr()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        csr = torch.from_numpy(decompress(layer.compressed())).to_sparse_csr()
     return {"torch": lambda: torch.nn.functional.linear(x, w), "torch csr": lambda: (csr @ x.T).T}
 
 
