@@ -98,9 +98,9 @@ def _step_seconds(trainer: Trainer) -> float:
 def _example_seconds(trainer: Trainer) -> float:
     """CPU seconds of evaluating one example, by the second of two evaluations: the first takes memory."""
     examples = trainer.data.validation.first(EVALUATED)
-    evaluate(trainer.model, examples)
+    evaluate(trainer.model, examples, trainer.run.batch)
     start = time.process_time()
-    evaluate(trainer.model, examples)
+    evaluate(trainer.model, examples, trainer.run.batch)
     return (time.process_time() - start) / len(examples)
 
 

@@ -65,7 +65,7 @@ class OwnStep:
         self.sparsifier = Sparsifier({"*.mlp.*": recipe}, weights, np.random.default_rng(0), execution, team=self.team)
         self.optimizer = optim.create(OPTIMIZER, self.model.params(), 1, self.team)
         self.shards = Shards(self.model, case.config, self.optimizer.flat, self.team, threads)
-        self.probe = Probe(self.model, self.sparsifier, self.optimizer.flat, statistics_every)
+        self.probe = Probe(self.model, self.sparsifier, statistics_every)
 
     def step(self, lesson: Lesson) -> float:
         """One training step; the loss before it."""

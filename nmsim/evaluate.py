@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from nmsim.models.encoder_decoder import EncoderDecoder, greedy
 from nmsim.sparsifier import Execution
 
 BATCH = 256
+"""Most examples that are evaluated at once."""
 DECODED = 256
 """Examples that are decoded for the scores of whole sequences: decoding is far slower than a forward pass."""
 
@@ -33,26 +35,30 @@ def labels_of(batch: Batch) -> Int[np.ndarray, "batch ..."]:
     return np.where(labels == PAD, -1, labels) if len(batch) == 3 else labels
 
 
-def evaluate(model: Model, split: Split) -> Quality:
-    """Quality over a whole split, without noise."""
+def evaluate(model: Model, split: Split, batch: int = BATCH) -> Quality:
+    """Quality over a whole split, without noise, `batch` examples at once: what fits in training fits here too."""
     model.noise.rng = None
     loss, right, count = 0.0, 0, 0
-    for batch in in_order(split, BATCH):
-        labels = labels_of(batch).ravel()
-        found = cross_entropy(model.forward(*batch[:-1]), Targets(labels, labels), 1.0)
+    for arrays in in_order(split, min(batch, BATCH)):
+        labels = labels_of(arrays).ravel()
+        found = cross_entropy(model.forward(*arrays[:-1]), Targets(labels, labels), 1.0)
         loss, right, count = loss + found.value, right + found.right, count + int((labels >= 0).sum())
     return Quality(loss / count, 100 * right / count)
 
 
-def sequence_scores(model: EncoderDecoder, data: DataSet) -> dict[str, float]:
-    """BLEU and chrF (sacrebleu's corpus scores, arXiv 1804.08771) and exact answers in percent, decoded greedily."""
+def sequence_scores(model: EncoderDecoder, data: DataSet, batch: int = BATCH) -> dict[str, float]:
+    """BLEU and chrF (sacrebleu's corpus scores, arXiv 1804.08771) and exact answers in percent, decoded greedily.
+
+    `batch` sequences are decoded at once.
+    """
     import sacrebleu  # noqa: PLC0415 -- only sequences need it
 
     assert isinstance(data.test, Pairs)  # noqa: S101 -- this model learns pairs
     source, _, target = data.test.take(np.arange(min(DECODED, len(data.test))))
     model.noise.rng = None
-    found = greedy(model, source, longest=target.shape[1], begin=BEGIN, end=END)
-    said, meant = ([_text(row, data.symbols) for row in rows] for rows in (found, target))
+    parts = (source[lo : lo + batch] for lo in range(0, len(source), batch))
+    found = (greedy(model, part, longest=target.shape[1], begin=BEGIN, end=END) for part in parts)
+    said, meant = ([_text(row, data.symbols) for row in rows] for rows in (chain.from_iterable(found), target))
     return {
         "bleu": float(sacrebleu.corpus_bleu(said, [meant], force=True).score),
         "chrf": float(sacrebleu.corpus_chrf(said, [meant]).score),
@@ -73,20 +79,20 @@ class Agreement(NamedTuple):
     bound: float
 
 
-def agreement(model: Model, split: Split, use: Callable[[Execution], None]) -> Agreement:
-    """Compare both executions, which `use` switches to, on the first examples of a split.
+def agreement(model: Model, split: Split, use: Callable[[Execution], None], batch: int = BATCH) -> Agreement:
+    """Compare both executions, which `use` switches to, on the first `batch` examples of a split.
 
     The bound is 2 * sites * k * u with k the longest sum and u half the distance from 1 to the next number: the two
     orders of a sum of k terms differ by at most 2 k u of the sum of absolute terms (Higham, Accuracy and Stability,
     section 3.1), taken to first order, once for every linear site and with no layer that makes errors grow.
     """
-    batch = next(in_order(split, BATCH))
+    arrays = next(in_order(split, min(batch, BATCH)))
     model.noise.rng = None
     found: dict[str, Float[np.ndarray, "t classes"]] = {}
     executions: tuple[Execution, ...] = ("compressed", "dense")
     for execution in executions:
         use(execution)
-        found[execution] = model.forward(*batch[:-1])
+        found[execution] = model.forward(*arrays[:-1])
     layers = model.linears()
     longest = max(layer.weight.value.shape[1] for layer in layers)
     bound = 2 * len(layers) * longest * float(np.finfo(found["dense"].dtype).eps) / 2

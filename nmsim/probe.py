@@ -30,7 +30,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from nmsim.compressed import NMMatrix
-from nmsim.flat import Flat
 from nmsim.kernels import sums
 from nmsim.layers import Linear, Param
 from nmsim.models.base import Model
@@ -52,11 +51,11 @@ Masks = Mapping[str, Mask]
 class Probe:
     """Records the statistics of a model every `every` steps; 0 records nothing."""
 
-    def __init__(self, model: Model, sparsifier: Sparsifier, flat: Flat, every: int) -> None:
-        self.every, self._sparsifier, self._flat = every, sparsifier, flat
+    def __init__(self, model: Model, sparsifier: Sparsifier, every: int) -> None:
+        self.every, self._sparsifier = every, sparsifier
         self._layers = [layer for layer in model.linears() if layer.weight.name == layer.site]
         self._before: Masks = {}
-        self._raw: dict[str, Float[np.ndarray, "..."]] = {}
+        self._raw: dict[str, list[tuple[str, float]]] = {}
 
     def due(self, step: int) -> bool:
         """Whether `step` is recorded."""
@@ -68,10 +67,10 @@ class Probe:
             self._before = self._sparsifier.masks()
 
     def gradients(self, step: int) -> None:
-        """Keep the raw gradients of a step that is recorded, before the recipes change them."""
+        """Take the statistics of the raw gradients of a step that is recorded, before the recipes change them."""
         if self.due(step):
-            views = self._flat.views(self._flat.grad.copy())
-            self._raw = {param.name: view for param, view in zip(self._flat.params, views, strict=True)}
+            masks = self._sparsifier.masks()
+            self._raw = {layer.site: list(_raw_statistics(layer.weight, masks)) for layer in self._layers}
 
     def record(self, step: int, clip: float) -> list[dict[str, Any]]:
         """The statistics of a recorded step, behind the optimiser's update; none of any other step.
@@ -101,9 +100,9 @@ class Probe:
 
     def _site(self, layer: Linear, masks: Masks, clip: float) -> Iterator[tuple[str, float]]:
         param, mask = layer.weight, masks.get(layer.site)
-        kept = np.ones(param.value.shape, bool) if mask is None else mask
-        found = _gradient_statistics(self._raw[layer.site], param.grad, kept, clip)
-        yield from (pair for pair in found if param.grad_like is None or pair[0] not in OF_PRUNED)
+        yield from self._raw[layer.site]
+        _, _, *norms = _gradient_statistics(param, masks)
+        yield from ((f"clipped_{name}", clip * value) for name, value in norms)
         if SQUARE in param.slots:
             yield from _moment_statistics(param.slots[SQUARE])
         if mask is not None:
@@ -118,18 +117,22 @@ def _row(step: int, site: str, statistic: str, value: float) -> dict[str, Any]:
     return {"step": step, "site": site, "statistic": statistic, "value": value}
 
 
-def _gradient_statistics(
-    raw: Float[np.ndarray, "d_out d_in"], seen: Float[np.ndarray, "d_out d_in"], mask: Mask, clip: float
-) -> Iterator[tuple[str, float]]:
-    total = np.empty(6)
-    sums.gradient_sums(raw.ravel(), seen.ravel(), mask.ravel(), total)
-    plain, size, square, square_kept, seen_square, seen_kept = total.tolist()
-    yield "gradient_variance", square / raw.size - (plain / raw.size) ** 2
-    yield "gradient_magnitude_variance", square / raw.size - (size / raw.size) ** 2
+def _raw_statistics(param: Param, masks: Masks) -> Iterator[tuple[str, float]]:
+    """Those of the gradient as it was computed."""
+    whole = param.grad_like is None
+    return (pair for pair in _gradient_statistics(param, masks) if whole or pair[0] not in OF_PRUNED)
+
+
+def _gradient_statistics(param: Param, masks: Masks) -> Iterator[tuple[str, float]]:
+    gradient, mask = param.grad, masks.get(param.name)
+    total = np.empty(4)
+    kept = np.ones(gradient.shape, bool) if mask is None else mask
+    sums.gradient_sums(gradient.ravel(), kept.ravel(), total)
+    plain, size, square, square_kept = total.tolist()
+    yield "gradient_variance", square / gradient.size - (plain / gradient.size) ** 2
+    yield "gradient_magnitude_variance", square / gradient.size - (size / gradient.size) ** 2
     yield "gradient_norm_kept", math.sqrt(square_kept)
     yield "gradient_norm_pruned", math.sqrt(max(square - square_kept, 0.0))
-    yield "clipped_gradient_norm_kept", clip * math.sqrt(seen_kept)
-    yield "clipped_gradient_norm_pruned", clip * math.sqrt(max(seen_square - seen_kept, 0.0))
 
 
 def _moment_statistics(square: Float[np.ndarray, "d_out d_in"]) -> Iterator[tuple[str, float]]:

@@ -15,7 +15,7 @@ from hwmodel.errors import UserError
 from nmsim import checkpoint, optim
 from nmsim.checkpoint import Progress
 from nmsim.data.batches import Batches
-from nmsim.data.dataset import Batch
+from nmsim.data.dataset import Batch, Split
 from nmsim.evaluate import Quality, agreement, evaluate, labels_of, sequence_scores
 from nmsim.formats.initial import content_hash, initial_values
 from nmsim.history import History
@@ -96,7 +96,7 @@ class Trainer:
         self.flat = self.optimizer.flat
         self.average = self._start_average()
         self.shards = Shards(self.model, network, self.flat, self.team, run.shards)
-        self.probe = Probe(self.model, self.sparsifier, self.flat, run.statistics_every)
+        self.probe = Probe(self.model, self.sparsifier, run.statistics_every)
         self.batches = Batches(self.data.train, run.batch, run.seed)
         self._check_samples()
         self.progress = Progress(0, 0.0, 0.0, History(notes=self.sparsifier.notes))
@@ -139,11 +139,13 @@ class Trainer:
         """
         last, result = self.run.steps, self.progress.history.result
         with self.evaluated(last):
-            result |= {f"validation_{key}": value for key, value in _named(evaluate(self.model, self.data.validation))}
-            result |= dict(_named(evaluate(self.model, self.data.test)))
+            result |= {f"validation_{key}": value for key, value in _named(self._judge(self.data.validation))}
+            result |= dict(_named(self._judge(self.data.test)))
             if isinstance(self.model, EncoderDecoder):
-                result |= sequence_scores(self.model, self.data)
-            compared = agreement(self.model, self.data.test, lambda execution: self._use(execution, last))
+                result |= sequence_scores(self.model, self.data, self.run.batch)
+            compared = agreement(
+                self.model, self.data.test, lambda execution: self._use(execution, last), self.run.batch
+            )
         self.progress.history.statistics += self.probe.finish(self.run.steps)
         if not compared.error <= compared.bound:
             raise ArithmeticError(
@@ -201,8 +203,11 @@ class Trainer:
         if not _due(step + 1, self.run.evaluate_every):
             return {}
         with self.evaluated(step):
-            found = evaluate(self.model, self.data.validation)
+            found = self._judge(self.data.validation)
         return {"validation_loss_nats": found.loss, "validation_accuracy_percent": found.accuracy}
+
+    def _judge(self, split: Split) -> Quality:
+        return evaluate(self.model, split, self.run.batch)
 
     def _use(self, execution: Execution, step: int) -> None:
         self.sparsifier.execution = execution

@@ -45,6 +45,8 @@ class TopK(Select):
 
     def choose(self, sites: Sequence[Site]) -> list[Mask]:
         """The best mask of each site's structure."""
+        if isinstance(self.spread, Same):  # with the scores of one site at a time in memory
+            return [best_mask(self.score(site), site.structure, site.axis) for site in sites]
         scores = [self.score(site) for site in sites]
         structures = self.spread(scores, [site.structure for site in sites])
         return [best_mask(s, r, site.axis) for s, r, site in zip(scores, structures, sites, strict=True)]

@@ -39,6 +39,15 @@ def test_padding_counts_for_nothing():
     assert found.accuracy == pytest.approx(100 * np.mean((logits.argmax(axis=1) == labels)[labels >= 0]))
 
 
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+def test_quality_does_not_depend_on_how_many_examples_are_evaluated_at_once(batch, monkeypatch):
+    model, data = case()
+    found, sizes, forward = evaluation.evaluate(model, data.test), [], model.forward
+    monkeypatch.setattr(model, "forward", lambda *arrays: sizes.append(len(arrays[0])) or forward(*arrays))
+    assert evaluation.evaluate(model, data.test, batch) == pytest.approx(found, rel=1e-12)
+    assert sizes == ([1, 1] if batch == 1 else [2])
+
+
 def test_perfect_sequences_score_a_hundred_and_others_less(monkeypatch):
     model, data = case((*SYMBOLS[:3], *(letter * 2 for letter in SYMBOLS[3:])))
     answers = pad([target[1:] for target in TARGETS], np.int64)
@@ -59,10 +68,11 @@ def test_scores_of_sequences_are_their_definitions(monkeypatch):
     said, meant = (
         pad([[*(letters.index(letter) for letter in text), END] for text in texts], np.int64) for texts in (SAID, MEANT)
     )
-    split = Pairs(pad([[3, END]] * 2, np.uint16), np.insert(meant, 0, BEGIN, axis=1))
+    split = Pairs(pad([[4, END], [5, END]], np.uint16), np.insert(meant, 0, BEGIN, axis=1))
     data = DataSet("pairs", split, split, split, letters, Manifest("", "", "", "", "", ""))
-    monkeypatch.setattr(evaluation, "greedy", lambda *_args, **_options: said)
+    monkeypatch.setattr(evaluation, "greedy", lambda _model, source, **_options: said[source[:, 0] - 4])
     found = evaluation.sequence_scores(case()[0], data)
+    assert evaluation.sequence_scores(case()[0], data, batch=1) == found
     assert found["bleu"] == pytest.approx(naive_scores.bleu(SAID, MEANT), rel=1e-9)
     assert found["chrf"] == pytest.approx(naive_scores.chrf(SAID, MEANT), rel=1e-9)
     assert found["exact"] == 0
