@@ -104,6 +104,8 @@ def prune(
     `calibration` holds batches of the arrays that `model.forward` takes. Every site is calibrated with all sites before
     it pruned. Raises `UserError` for a glob that matches nothing and, all at once, for sites that m does not divide.
     """
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
     weights = [param for param in model.sparsifiable() if fnmatchcase(param.name, sites)]
     if not weights:
         names = ", ".join(param.name for param in model.sparsifiable())
@@ -112,6 +114,8 @@ def prune(
     if misfits:
         raise UserError(f"{', '.join(misfits)}: not a multiple of m={pattern.m}; exclude these sites")
     batches, masks = list(calibration), {}
+    if method != "magnitude" and not batches:
+        raise UserError(f"{method}: needs calibration inputs; give at least one batch, or use magnitude")
     for param in weights:
         gram = None if method == "magnitude" else input_gram(model, param, batches)
         param.value[...], masks[param.name] = prune_matrix(param.value, pattern, method, gram=gram)

@@ -124,12 +124,14 @@ def test_a_model_is_pruned_site_by_site_and_loses_least_with_sparsegpt() -> None
 
 
 @pytest.mark.parametrize(
-    ("sites", "pattern", "message"),
+    ("sites", "pattern", "method", "message"),
     [
-        ("block*", Pattern(2, 4), '"block\\*" matches no'),
-        ("*", Pattern(2, 12), "layer0: d_in=16, layer1: d_in=32, head: d_in=32"),
+        ("block*", Pattern(2, 4), "magnitude", '"block\\*" matches no'),
+        ("*", Pattern(2, 12), "magnitude", "layer0: d_in=16, layer1: d_in=32, head: d_in=32"),
+        ("*", Pattern(2, 4), "wanda", "wanda: needs calibration inputs; give at least one batch"),
+        ("*", Pattern(2, 4), "obs", 'unknown method "obs"'),
     ],
 )
-def test_a_model_that_cannot_be_pruned_says_where(sites: str, pattern: Pattern, message: str) -> None:
+def test_a_model_that_cannot_be_pruned_says_where(sites: str, pattern: Pattern, method: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        prune(model(), [], pattern, sites=sites)
+        prune(model(), [], pattern, method, sites=sites)

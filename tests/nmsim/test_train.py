@@ -61,20 +61,37 @@ def without_clock(history):
     )
 
 
+EVERYTHING = {
+    "steps": 9,
+    "shards": 2,
+    "mixup": 0.4,
+    "label_smoothing": 0.1,
+    "average": 0.9,
+    "statistics_every": 2,
+    "evaluate_every": 3,
+    "model": SMALL["model"] | {"dropout": 0.1, "stochastic_depth": 0.3},
+}
+OFTEN = {name: {"refresh": 2} for name in ("set", "rigl", "srigl", "global_magnitude", "transposable")}
+
+
 @pytest.mark.compiled
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_a_resumed_run_has_the_bits_of_one_that_never_stopped(name, tmp_path):
-    settings = sparse(name)
-    straight = trained(settings, 9)
-    first = trained(settings, 5)
-    first.save(tmp_path)
-    second = Trainer(settings)
-    second.progress = checkpoint.load_checkpoint(tmp_path, settings, second.params)
-    for _ in range(4):
-        second.advance()
-    assert state(second) == state(straight)
-    assert second.progress.history.rows == straight.progress.history.rows
-    assert second.progress.history.plans == straight.progress.history.plans
+    recipe = SPARSE | {"recipe": name, "options": OFTEN.get(name, {})}
+    settings = run(sparsity=[recipe], **EVERYTHING)
+    straight, folders = Trainer(settings), [tmp_path / str(step) for step in range(9)]
+    for folder in folders:
+        folder.mkdir()
+        straight.save(folder)
+        straight.advance()
+    straight.finish()
+    for folder in (folders[1], folders[5], folders[8]):
+        resumed = Trainer(settings, folder)
+        while resumed.progress.step < settings.steps:
+            resumed.advance()
+        resumed.finish()
+        assert state(resumed) == state(straight)
+        assert without_clock(resumed.progress.history) == without_clock(straight.progress.history)
 
 
 TRAINING = """
