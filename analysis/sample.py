@@ -118,7 +118,9 @@ def _end_seconds(trainer: Trainer, example_s: float) -> float:
     if isinstance(trainer.model, EncoderDecoder):
         rest_s *= min(DECODED, len(whole.test)) / len(trainer.data.test)
     trainer.data = whole
-    return rest_s + example_s * (len(whole.validation) + len(whole.test) + 2 * min(BATCH, len(whole.test)))
+    return rest_s + example_s * (
+        len(whole.validation) + len(whole.test) + 2 * min(BATCH, trainer.run.batch, len(whole.test))
+    )
 
 
 def _bytes(folder: RunFolder, trainer: Trainer) -> tuple[float, float, float]:

@@ -207,9 +207,9 @@ def test_a_look_at_a_hundred_steps_counts_the_flops_of_all(recipe):
 def test_loading_kernels_evaluates_a_few_examples_only(small, monkeypatch):
     seen = []
 
-    def counting(model, split):
+    def counting(model, split, batch):
         seen.append(len(split))
-        return evaluate(model, split)
+        return evaluate(model, split, batch)
 
     monkeypatch.setattr("nmsim.train.evaluate", counting)
     monkeypatch.setattr(work, "_loaded", set())
