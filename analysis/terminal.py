@@ -19,9 +19,9 @@ def show_table(rows: pd.DataFrame, columns: Sequence[Column], title: str) -> Non
 
     A table wider than the terminal is printed in parts, each with the leading columns that name its rows.
     """
-    console = _console()
-    for number, part in enumerate(_parts(rows, columns, console.width)):
-        console.print(_table(rows, part, title if number == 0 else ""))
+    made = console()
+    for number, part in enumerate(_parts(rows, columns, made.width)):
+        made.print(_table(rows, part, title if number == 0 else ""))
 
 
 def _table(rows: pd.DataFrame, columns: Sequence[Column], title: str) -> Table:
@@ -55,10 +55,10 @@ def _width(rows: pd.DataFrame, column: Column) -> int:
 def show_lines(lines: Sequence[str]) -> None:
     """Print sentences to stdout."""
     for line in lines:
-        _console().print(line, markup=False, highlight=False, soft_wrap=True)
+        console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _console() -> Console:
+def console() -> Console:
     """A console as wide as the terminal; piped output is not folded."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPED_WIDTH)
+    made = Console()
+    return made if made.is_terminal else Console(width=PIPED_WIDTH)

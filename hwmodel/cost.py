@@ -14,7 +14,7 @@ from hwmodel.execution import Kind, execution, with_bits
 from hwmodel.fits import Fit
 from hwmodel.libraries import LIBRARIES, Library
 from hwmodel.transfer import dense_name
-from hwmodel.workload import Elementwise, Gemm, MaskStatistics, Op, Workload
+from hwmodel.workload import Elementwise, Gemm, MaskStatistics, Op, Phase, Workload
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def price(
     """
     alike: dict[tuple[Any, ...], list[Op]] = {}
     for op in workload:
-        alike.setdefault((op.sizes, op.site if op.site in masks else ""), []).append(op)
+        alike.setdefault((op.sizes, (op.site, op.phase) if op.site in masks else ""), []).append(op)
     together = (replace(ops[0], times=sum(op.times for op in ops)) for ops in alike.values())
     costs = (price_op(op, device, library=library, dtype=dtype, masks=masks, fits=fits) for op in together)
     return sum(costs, Cost())
@@ -132,10 +132,9 @@ def price_op(
     used = type_of(device, op.a.bits) if dtype == "auto" else dtype
     device.peak(used)
     gemm = with_bits(op, DTYPE_BITS[used])
-    mask = masks.get(op.site)
-    imbalance = mask.kept_per_row_max / mask.kept_per_row_mean if mask and mask.kept else 0.0
+    fullest = _fullest(masks[op.site], op.phase) if op.site in masks else 0.0
     chosen = kernels(gemm, device, used, library)
-    estimates = [_estimate(gemm, device, Routine(kernel, used, fits), imbalance) for kernel in chosen]
+    estimates = [_estimate(gemm, device, Routine(kernel, used, fits), fullest) for kernel in chosen]
     return _cost(min(estimates, key=lambda made: float(made.time.total))) * op.times
 
 
@@ -167,10 +166,17 @@ def libraries_of(device: Device) -> dict[str, Library]:
     return {name: lib for name, lib in LIBRARIES.items() if lib.platform == platform and lib.kind != "pass"}
 
 
-def _estimate(gemm: Gemm, device: Device, routine: Routine, imbalance: float) -> Estimate:
+def _fullest(mask: MaskStatistics, phase: Phase) -> float:
+    """Share kept of a mask's fullest line: a row of the weight, or a column where the transposed weight multiplies."""
+    if phase == "dgrad":
+        return mask.kept_per_column_max / mask.rows
+    return mask.kept_per_row_max / mask.cols
+
+
+def _estimate(gemm: Gemm, device: Device, routine: Routine, fullest: float) -> Estimate:
     made = execution(gemm, routine.library.kind, abilities(device.engine, device, routine.dtype))
     sizes = (made.lines, gemm.inner, made.others, gemm.repeat)
-    product = Product(*sizes, made.bytes, gemm.a.bits, made.choice, imbalance)
+    product = Product(*sizes, made.bytes, gemm.a.bits, made.choice, fullest)
     return estimate(device.engine, device, product, routine)
 
 

@@ -33,7 +33,7 @@ FUSED = ("bias",)
 class Product(NamedTuple):
     """Sizes of a product, the bytes that it moves in all, the width of its values and how it runs.
 
-    `imbalance` is the fullest over the mean row of a real mask; 0 stands for what is expected of a random one.
+    `fullest` is the share kept of the fullest line of a real mask; 0 stands for what is expected of a random one.
     """
 
     lines: Any
@@ -43,7 +43,7 @@ class Product(NamedTuple):
     bytes: Any
     bits: int
     choice: Choice
-    imbalance: float = 0.0
+    fullest: float = 0.0
 
     @property
     def macs(self) -> Any:
@@ -145,15 +145,22 @@ def _(engine: SystolicArray, device: Device, product: Product, routine: Routine)
 
 @estimate.register
 def _(engine: MatrixEngine, device: Device, product: Product, routine: Routine) -> Estimate:
-    density = product.choice.density
-    random = isinstance(product.choice.structure, Unstructured)
-    expected = expected_imbalance(product.inner, density, engine.lanes_count) if random else 1.0
-    imbalance = product.imbalance or expected
     tile = (engine.tile_rows_count, engine.tile_cols_count)
     shape = (product.lines, product.inner, product.others, product.repeat)
-    cycles = engine_cycles(shape, density, tile, engine.rate_macs_per_cycle, imbalance)
+    cycles = engine_cycles(shape, _executed_share(engine, product), tile, engine.rate_macs_per_cycle)
     buffered = 2 * product.macs / engine.tile_rows_count * product.bits / 8
     return _accelerated(device, cycles / engine.clock_hz, product, buffered, routine.dtype)
+
+
+def _executed_share(engine: MatrixEngine, product: Product) -> Any:
+    """Share of the reduction that the lanes go through: as much as the fullest keeps, where any zero is skipped."""
+    density, structure = product.choice.density, product.choice.structure
+    if not engine.unstructured or density == 1:
+        return density
+    if product.fullest:
+        return product.fullest
+    random = isinstance(structure, Unstructured)
+    return density * expected_imbalance(product.inner, density, engine.lanes_count) if random else density
 
 
 @estimate.register

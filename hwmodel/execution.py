@@ -41,7 +41,7 @@ def choose(kind: Kind, structure: Structure, along: Along, abilities: Abilities)
         return Choice(structure.density, structure, ANY_MASK[kind]) if along != "result" else RUN_DENSE
     if kind == "hardware":
         found = container(structure, abilities.supported) if along == "reduction" else DENSE
-        return RUN_DENSE if found.is_dense else Choice(found.density, found, "index")
+        return RUN_DENSE if found.is_dense else Choice(found.density, found, "units")
     if isinstance(structure, Pattern) and along in abilities.axes:
         return Choice(structure.density, structure, "host" if kind == "groups" else "index")
     return RUN_DENSE

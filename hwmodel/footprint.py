@@ -10,6 +10,8 @@ csr         kept (b + index_bits) + 32 (lines + 1), a line being a row (or a col
 ellpack     s (b + index_bits), every line as wide as the widest
 vnm         s (b + 2) + 4 i for each V x m block: 2 of 4 selected columns (VENOM, arXiv 2310.02065)
 cusparselt  the hardware's 2:4 (1:2 for 32-bit values): 2 (4) bits beside each slot, for any pattern contained in it
+units       index as sparse units read it: 4 bits of position for 1:2 of 32-bit values, fewer in a line shorter than m,
+            and dense where that is smaller
 skipping    the smallest of dense, bitmask and csr: an engine that skips any zero isn't bound to one of them
 host        s values and s unsigned integers that can hold m, as `nmsim.compressed.NMMatrix` keeps them in memory
 """
@@ -158,6 +160,14 @@ def _host(m: _Stored) -> Any:
     return m.slots * (m.bits + index)
 
 
+def _units(m: _Stored) -> Any:
+    if m.nm.is_dense:
+        return _dense(m)
+    wide = m.bits == 32 and m.nm == Pattern(1, 2)
+    position = np.ceil(np.log2(np.minimum(m.length, m.nm.m))) * (2 * HARDWARE_METADATA_BITS if wide else 1)
+    return np.minimum(_dense(m), m.slots * (m.bits + position))
+
+
 def _skipping(m: _Stored) -> Any:
     return np.minimum(np.minimum(_dense(m), _bitmask(m)), _csr(m))
 
@@ -171,6 +181,7 @@ LAYOUTS: dict[str, Callable[[_Stored], Any]] = {
     "ellpack": _ellpack,
     "vnm": _vnm,
     "cusparselt": _cusparselt,
+    "units": _units,
     "skipping": _skipping,
     "host": _host,
 }

@@ -8,19 +8,15 @@ from typing import Any
 import numpy as np
 
 
-def engine_cycles(
-    shape: tuple[Any, Any, Any, Any], density: Any, tile: tuple[int, int], macs_per_cycle: Any, imbalance: Any
-) -> Any:
-    """Cycles of `repeat` products that execute a share `density` of each output tile's reduction.
+def engine_cycles(shape: tuple[Any, Any, Any, Any], share: Any, tile: tuple[int, int], macs_per_cycle: Any) -> Any:
+    """Cycles of `repeat` products whose lanes go through a share of each output tile's reduction, at most all of it.
 
-    Tiles at the edges run full, and every lane of a tile waits for the fullest one, `imbalance` times the mean (at
-    least 1, and never beyond the dense product).
+    Tiles at the edges run full.
     """
     rows, inner, cols, repeat = shape
     tile_rows, tile_cols = tile
     tiles = np.ceil(rows / tile_rows) * np.ceil(cols / tile_cols) * repeat
-    kept = np.minimum(density * imbalance, 1.0)
-    return tiles * (tile_rows * tile_cols) * np.ceil(inner * kept) / macs_per_cycle
+    return tiles * (tile_rows * tile_cols) * np.ceil(inner * np.minimum(share, 1.0)) / macs_per_cycle
 
 
 def expected_imbalance(length: Any, density: float, lanes: int) -> Any:

@@ -64,8 +64,11 @@ def inference(
     _check_sizes(batch=batch, tokens=tokens)
     if context < 0:
         raise UserError(f"context = {context}: needs at least 0")
-    if phase == "decode" and not isinstance(config, (DecoderConfig, EncoderDecoderConfig)):
-        raise UserError(f"{type(config).__name__} computes all positions at once: no decode; take prefill")
+    if not isinstance(config, (DecoderConfig, EncoderDecoderConfig)):
+        if phase == "decode":
+            raise UserError(f"{type(config).__name__} computes all positions at once: no decode; take prefill")
+        if context:
+            raise UserError(f"context = {context}: {type(config).__name__} caches no earlier positions; leave it out")
     if phase == "prefill":
         return _forward(config, Call(batch, tokens, tokens, context), plan, bits)
     return _decoded(config, Call(batch, 1, config.tokens, context, encode=False), tokens, plan, bits)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
-from rich.console import Console
 from rich.table import Table
 
+from hwmodel.configs import TokenConfig
 from hwmodel.cost import Cost, price
 from hwmodel.device import DTYPE_BITS, Device, load_device
 from hwmodel.errors import UserError, unknown
@@ -26,7 +26,7 @@ from hwmodel.workload import Operand, Plan, SitePlan
 from nmsim.recipes import RECIPES
 
 from ..pricing import Job, fits_for, nominal_phases, training_flops
-from ..terminal import PIPED_WIDTH
+from ..terminal import console
 
 Json = Annotated[bool, Parameter(name="--json")]
 
@@ -113,6 +113,7 @@ def model(
     used, known = _dtype(where, dtype), fits_for(fits, where)
     bits, costs = DTYPE_BITS[used], {}
     tokens = tokens or config.tokens
+    _check_positions(name, config, tokens, context)
     plans = {text: _plan(config, sites, Pattern.parse(text)) for text in dict.fromkeys(("dense", pattern))}
     for text, plan in plans.items():  # before the work is listed, which takes long for many tokens
         held = inference_bytes(config, batch, plan, tokens=tokens + context, bits=bits)
@@ -165,6 +166,16 @@ def train(
     _show(costs, where, extra, as_json=as_json)
 
 
+def _check_positions(name: str, config: NetworkConfig, tokens: int, context: int) -> None:
+    """Raise `UserError` for more or fewer positions than the model can have."""
+    if not isinstance(config, TokenConfig):
+        if (tokens, context) != (config.tokens, 0):
+            raise UserError(f"{name}: an image has {config.tokens} positions; leave --tokens and --context out")
+    elif config.position == "learned" and tokens + context > config.context:
+        asked = f"{tokens} positions after {context}"
+        raise UserError(f"{name}: {asked}; it has learned {config.context} positions, so take fewer")
+
+
 def _plan(config: NetworkConfig, sites: str, pattern: Pattern) -> Plan:
     """The sites at a pattern, which each of them must divide into."""
     plan = plan_of(config, {sites: SitePlan(fprop=pattern)})
@@ -212,14 +223,13 @@ def _show(costs: dict[str, Cost], device: Device, extra: dict[str, Any] | None =
     for name, cost in costs.items():
         numbers = (cost.seconds * 1e3, first.seconds / cost.seconds, cost.joules, cost.bytes / 1e6, cost.flops / 1e9)
         table.add_row(name, *(f"{number:.4g}" for number in numbers), cost.bound, cost.library, cost.dtype)
-    console = Console()
-    console = console if console.is_terminal else Console(width=PIPED_WIDTH)
-    console.print(table)
+    screen = console()
+    screen.print(table)
     for name, cost in costs.items():
         for line in _parts(name, cost):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            screen.print(line, markup=False, highlight=False, soft_wrap=True)
     for name, found in (extra or {}).items():
-        console.print(_line(name, found), markup=False, highlight=False, soft_wrap=True)
+        screen.print(_line(name, found), markup=False, highlight=False, soft_wrap=True)
 
 
 def _parts(name: str, cost: Cost) -> tuple[str, str]:

@@ -8,13 +8,14 @@ from dataclasses import asdict
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from hwmodel.device import CERTAINTIES, Device, load_device, shipped_devices
 from hwmodel.fits import shipped_fits
 from hwmodel.libraries import KINDS, LIBRARIES
 from hwmodel.processor import BOUNDS
+
+from ..terminal import console
 
 TYPES = ("fp16", "fp32")  # one of matrix units, one of plain lanes
 
@@ -49,7 +50,7 @@ def _all(*, as_json: bool) -> None:
     for device in known:
         types = ", ".join(f"{name}{'*' * peak.is_sparse}" for name, peak in device.peaks.items())
         table.add_row(device.name, ", ".join(device.aliases), device.summary, types)
-    Console().print(table)
+    console().print(table)
 
 
 def _one(device: Device, *, as_json: bool) -> None:
@@ -59,10 +60,10 @@ def _one(device: Device, *, as_json: bool) -> None:
     table = Table("number", "value", "certainty", "source", title=device.summary, box=None)
     for key, source in device.sources.items():
         table.add_row(key, f"{source.value:g}", source.certainty, source.source)
-    console = Console()
-    console.print(table)
+    made = console()
+    made.print(table)
     for certainty, meaning in CERTAINTIES.items():
-        console.print(f"{certainty}: {meaning}")
+        made.print(f"{certainty}: {meaning}")
 
 
 def _plain(device: Device) -> dict[str, object]:
@@ -77,14 +78,14 @@ def _fits(*, as_json: bool) -> None:
         made = {"constants": bounds, "fits": [asdict(fit) | {"numbers": fit.numbers} for fit in shipped_fits()]}
         sys.stdout.write(json.dumps(made, indent=1) + "\n")
         return
-    console = Console()
+    screen = console()
     for name, (lower, upper, meaning) in BOUNDS.items():
-        console.print(f"{name}: {meaning}; {lower:g} to {upper:g}")
+        screen.print(f"{name}: {meaning}; {lower:g} to {upper:g}")
     libraries = Table("library", "runs", "tiles (0: the rows that share a gathered row)", "on plain lanes", box=None)
     for library in LIBRARIES.values():
         tiles = (", ".join(f"{rows}x{cols}" for rows, cols in library.kernel_of(dtype).tiles) for dtype in TYPES)
         libraries.add_row(library.name, KINDS[library.kind], *tiles)
-    console.print(libraries)
+    screen.print(libraries)
     table = Table("library", "device", "type", "numbers", "rows", "median %", "p90 %", "constants", "source", box=None)
     for fit in shipped_fits():
         constants = ", ".join(f"{name} {value:g}" for name, value in fit.constants.items())
@@ -92,4 +93,4 @@ def _fits(*, as_json: bool) -> None:
         table.add_row(
             fit.library, fit.device, fit.dtype, str(fit.numbers), str(fit.rows), *errors, constants, fit.source
         )
-    console.print(table)
+    screen.print(table)

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import pandas as pd
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from hwmodel.checks import check_sparseloop, check_systolic
@@ -19,6 +18,8 @@ from hwmodel.errors import UserError
 from hwmodel.fits import read_fits, shipped_fits
 from hwmodel.measured import read_measured
 from hwmodel.validation import errors, held_out, predict, priced, report, split_covered
+
+from ..terminal import console
 
 
 def validate(
@@ -66,12 +67,10 @@ def _show(made: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(made, indent=1) + "\n")
         return
-    console = Console()
-    console.print(_table(made["groups"], "errors in percent of the measured time"))
-    console.print(
-        _table(made["prices"], "the same as prices have them: a kernel among others, not in its harness's loop")
-    )
-    console.print(_table(made["uncovered"], "not covered"))
+    prices = "the same as prices have them: a kernel among others, not in its harness's loop"
+    titles = {"groups": "errors in percent of the measured time", "prices": prices, "uncovered": "not covered"}
+    for name, title in titles.items():
+        console().print(_table(made[name], title))
 
 
 def _table(records: list[dict[str, Any]], title: str) -> Table:
@@ -92,7 +91,7 @@ def _check(systolic: Path | None, sparseloop: Path | None, *, as_json: bool) -> 
         sys.stdout.write(json.dumps(made, indent=1) + "\n")
     else:
         for name, records in made.items():
-            Console().print(_table(records, name))
+            console().print(_table(records, name))
     return 0 if all(record["ok"] for records in made.values() for record in records) else 1
 
 

@@ -61,6 +61,7 @@ def test_tables_for_people(capsys):
     assert run(["devices", "--fits"]) == 0
     assert "cuSPARSELt" in capsys.readouterr().out
     assert run(["validate"]) == 0
+    assert "fp16/bf16" in capsys.readouterr().out  # piped tables are not folded to the width of a terminal
 
 
 def test_devices_as_data(capsys):
@@ -141,6 +142,13 @@ def test_fits_of_ones_own_are_used(capsys, slower, tokens, time):
         (["cost", "model", "llama-7b", "--device", "rtx-4070-super"], "GB too much"),
         (["cost", "model", "vit-b", "--phase", "decode"], "ViTConfig computes all positions at once"),
         (["cost", "model", "gpt2-small", "--context", "-1"], "context = -1: needs at least 0"),
+        (
+            ["cost", "model", "bert-base", "--tokens", "8", "--context", "5"],
+            "EncoderConfig caches no earlier positions",
+        ),
+        (["cost", "model", "vit-b", "--tokens", "10"], "vit-b: an image has 197 positions; leave --tokens"),
+        (["cost", "model", "swin-v2-t", "--context", "3"], "swin-v2-t: an image has 4096 positions"),
+        (["cost", "model", "gpt2-small", "--tokens", "5000"], "5000 positions after 0; it has learned 1024 positions"),
         (["cost", "model", "vit-b", "--pattern", "2:5"], "block0.mlp.up: d_in = 768 is not a multiple of m = 5"),
         (["cost", "train", "vit-b", "--pattern", "2:5"], "block0.mlp.up: d_in=768 is not a multiple of m=5"),
         (["cost", "train", "vit-b", "--steps", "0"], "steps = 0: needs at least 1"),

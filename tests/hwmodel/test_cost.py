@@ -1,6 +1,6 @@
 """Laws of prices, on every family of device, and numbers with their derivation."""
 
-import itertools
+import math
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from hwmodel.cost import Cost, bound_of, price
+from hwmodel.cost import Cost, bound_of, libraries_of, price
 from hwmodel.device import load_device, shipped_devices
 from hwmodel.errors import UserError
 from hwmodel.fits import shipped_fits
@@ -23,7 +23,11 @@ DEVICES = shipped_devices()
 PROCESSORS = [device for device in DEVICES if device.family in ("gpu", "cpu")]
 sizes = st.integers(1, 6000)
 sampled = st.sampled_from
-CHAINS = [(DENSE, Pattern(2, 4), Pattern(1, 4), Pattern(1, 8), Pattern(1, 16)), (DENSE, Pattern(1, 2), Pattern(1, 4))]
+PATTERNS = [
+    DENSE,
+    *(Pattern(n, m) for n, m in ((1, 2), (1, 4), (2, 4), (1, 8), (2, 8), (4, 8), (2, 6), (1, 16), (1, 32))),
+]
+CONTAINED = [(a, b) for a in PATTERNS for b in PATTERNS if a != b and a.contains(b) and b.density <= a.density]
 
 
 def product(rows, inner, cols, structure=DENSE, *, bits=16, axis=1):
@@ -67,13 +71,31 @@ def test_what_runs_many_times_costs_as_often(device, rows, inner, cols, structur
         assert getattr(repeated, name) == pytest.approx(getattr(joined, name), rel=1e-12)
 
 
-@given(sampled(DEVICES), sizes, sizes, sizes, sampled([0, 1, 2]), sampled([DENSE, Pattern(2, 4), Pattern(1, 8)]))
-def test_more_work_of_the_same_kind_is_never_cheaper(device, rows, inner, cols, longer, structure):
-    more = [rows, inner, cols]
-    more[longer] *= 2
-    before, after = (cost(product(*shape, structure), device) for shape in ((rows, inner, cols), more))
-    assert after.seconds >= before.seconds
-    assert after.bytes >= before.bytes
+def typed(devices):
+    """A device, and any type of it."""
+    return sampled([(device, dtype) for device in devices for dtype in device.peaks])
+
+
+@given(
+    typed(DEVICES),
+    st.tuples(sizes, sizes, sizes),
+    sampled([0, 1, 2, 3]),
+    st.integers(1, 300),
+    sampled([DENSE, Pattern(2, 4), Pattern(1, 8), Unstructured(0.1)]),
+    st.data(),
+)
+def test_more_work_of_the_same_kind_is_never_cheaper(typed, shape, longer, by, structure, data):
+    """One row, column or position more already, or one more of the same product, in any library's kernel."""
+    device, dtype = typed
+    library = data.draw(sampled(["best", *libraries_of(device)]))
+    before, after = [*shape, 1], [*shape, 1]
+    after[longer] += by
+    made = [
+        price(Workload((replace(product(*size, structure), repeat=repeat),)), device, dtype=dtype, library=library)
+        for *size, repeat in (before, after)
+    ]
+    assert made[1].seconds >= made[0].seconds * (1 - 1e-12)
+    assert made[1].bytes >= made[0].bytes
 
 
 @given(sampled(DEVICES), sizes, sizes, sizes, sampled([DENSE, Pattern(2, 4)]), st.floats(1, 10))
@@ -115,10 +137,15 @@ def test_no_price_is_below_the_roofline(device, rows, inner, cols, structure):
     assert made.seconds >= made.bytes / device.memory.bandwidth_bytes_per_s * (1 - 1e-9)
 
 
-@given(sampled(DEVICES), sizes, st.integers(1, 1200), sizes, sampled(CHAINS))
-def test_a_sparser_contained_pattern_is_never_slower(device, rows, groups, cols, chain):
-    seconds = [cost(product(rows, 4 * groups, cols, pattern), device).seconds for pattern in chain]
-    assert all(sparser <= denser * (1 + 1e-12) for denser, sparser in itertools.pairwise(seconds))
+@given(typed(DEVICES), sizes, st.integers(1, 4) | st.integers(1, 1200), sizes, sampled(CONTAINED), sampled([0, 1]))
+def test_a_sparser_contained_pattern_is_never_slower(typed, rows, groups, cols, pair, axis):
+    device, dtype = typed
+    length = groups * math.lcm(*(pattern.m for pattern in pair))
+    shape = (rows, length, cols) if axis == 1 else (rows, cols, length)
+    denser, sparser = (
+        price(Workload((product(*shape, pattern, axis=axis),)), device, dtype=dtype).seconds for pattern in pair
+    )
+    assert sparser <= denser * (1 + 1e-12)
 
 
 @given(sampled(DEVICES), sizes, sizes, sizes, st.integers(1, 32))
@@ -302,3 +329,35 @@ def test_an_engine_that_skips_zeros_waits_for_the_fullest_row_of_a_real_mask():
     times = [cost(gemm, device, masks={"site": mask}).seconds for mask in (even, uneven)]
     assert times[0] < cost(gemm, device).seconds < times[1]
     assert times[1] == pytest.approx(2 * times[0], rel=0.02)
+
+
+def test_positions_of_a_short_reduction_cost_no_more_than_the_zeros_save():
+    """1:4 of four positions runs on 2:8 units: both numbers of a group of 2:4 and of 2:8 are in the four places."""
+    device = load_device("stc")
+    seconds = [cost(product(16384, 4, 4, pattern, bits=8), device).seconds for pattern in (DENSE, *CHAIN)]
+    assert seconds == sorted(seconds, reverse=True)
+
+
+CHAIN = (Pattern(1, 2), Pattern(1, 4))
+
+
+def test_the_transposed_weight_waits_for_the_fullest_column_of_a_real_mask():
+    """Rows of equal length leave the forward product even; the input gradient sums over rows, so columns are its lanes."""
+    shipped = load_device("unstructured")
+    device = replace(shipped, memory=replace(shipped.memory, bandwidth_bytes_per_s=1e15))
+    weight = Operand(1024, 1024, 16, Unstructured(0.1))
+    forward = product(1024, 1024, 1024, Unstructured(0.1))
+    backward = Gemm("site", "dgrad", Operand(1024, 1024, 16), weight, Operand(1024, 1024, 16))
+    mask = MaskStatistics("site", 1024, 1024, Unstructured(0.1), 102 * 1024, 102, 102.0, 1024, 0)
+    whole, even, uneven = (
+        cost(gemm, device, masks=masks).seconds
+        for gemm, masks in ((product(1024, 1024, 1024), {}), (forward, {"site": mask}), (backward, {"site": mask}))
+    )
+    assert uneven == whole
+    assert even == pytest.approx(0.1 * whole, rel=0.01)
+
+
+def test_a_real_mask_of_groups_runs_as_long_as_its_groups_have_slots():
+    device, gemm = load_device("vegeta"), product(4096, 1024, 1024, Pattern(2, 4))
+    uneven = MaskStatistics("site", 1024, 1024, Pattern(2, 4), 300_000, 512, 293.0, 512, 50_000)
+    assert cost(gemm, device, masks={"site": uneven}) == cost(gemm, device)

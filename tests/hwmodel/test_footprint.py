@@ -60,6 +60,41 @@ def test_ellpack_of_the_scale_sim_golden_layer():
     assert matrix_bytes(96, 363, Pattern(4, 8), 32, "ellpack", index_bits=2) == (17_664 + 1_104) * 4
 
 
+@pytest.mark.parametrize(
+    ("pattern", "index", "code"),
+    [  # bytes of positions alone: ceil(log2 m) bits a kept weight, ceil(log2 C(m, n)) bits a group
+        ((2, 4), 2097152, 1572864),
+        ((1, 4), 1048576, 1048576),
+        ((1, 8), 786432, 786432),
+        ((1, 16), 524288, 524288),
+        ((1, 32), 327680, 327680),
+    ],
+)
+def test_positions_of_a_4096_matrix_whatever_the_width_of_values(pattern, index, code):
+    for bits in (16, 32):
+        values = 4096 * 4096 * pattern[0] // pattern[1] * bits // 8
+        sizes = [size(pattern, bits, layout) - values for layout in ("index", "code", "bitmask")]
+        assert sizes == [index, code, 2_097_152]
+
+
+def test_dense_matrices_and_what_csr_costs_at_one_half():
+    assert size((1, 1), 16, "dense") == 33_554_432
+    assert size((2, 4), 32, "csr") > size((1, 1), 32, "dense") == 67_108_864
+    assert size((2, 4), 32, "ellpack", index_bits=2) // 4 == 8_912_896  # words of 32 bits, as SCALE-Sim counts them
+
+
+def test_parts_of_a_v_n_m_matrix():
+    values, positions, columns = 8_388_608, 1_048_576, 49_152  # of 64:2:8, 16 bits
+    assert size((2, 8), 16, "vnm", v=64) == values + positions + columns
+
+
+def test_what_sparse_units_read():
+    assert size((2, 4), 16, "units") == size((2, 4), 16, "index")
+    assert size((1, 2), 32, "units") == 37_748_736  # 4 bits beside each kept TF32 value
+    assert matrix_bytes(8, 4, Pattern(2, 8), 8, "units") == 8 * 2 * (8 + 2) // 8  # four positions need two bits
+    assert matrix_bytes(8, 2, Pattern(2, 4), 16, "units") == 8 * 2 * 2  # no zeros to leave out: stored dense
+
+
 def test_host_holds_the_padding_index():
     assert matrix_bytes(8, 16, Pattern(1, 8), 32, "host") == 16 * (4 + 1)
     assert matrix_bytes(8, 512, Pattern(1, 256), 32, "host") == 16 * (4 + 2)  # 256 marks padding, so needs two bytes

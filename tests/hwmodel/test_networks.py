@@ -213,3 +213,54 @@ def test_decoding_thousands_of_positions_makes_each_operand_once():
     scores = work.at("*.attn.scores").gemms
     assert len(scores) == 32 * 64
     assert len({id(gemm.b) for gemm in scores}) == 64
+
+
+def layernorms(work):
+    """Operations of the norms, five an element, which timm adds to its multiply-adds."""
+    return sum(op.flops for op in work if isinstance(op, Elementwise) and op.kind == "layernorm")
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "without_attention"),
+    [  # timm: 17.58 and 16.87 GMACs of ViT-Base, 1.26 and 1.08 of ViT-Tiny; 61.6 and 59.7 of ViT-Large
+        ("vit-b", 17_582_740_224, 16_867_412_736),
+        ("vit-ti", 1_258_411_200, 1_079_579_328),
+        ("vit-s", 4_608_338_304, 4_250_674_560),
+        ("vit-l", 61_604_135_936, 59_696_595_968),
+    ],
+)
+def test_timm_counts_norms_and_where_attention_is_fused_no_attention(name, whole, without_attention):
+    work = inference(MODELS[name], 1, tokens=197)
+    attention = sum(work.at(site).macs for site in ("*.scores", "*.attend"))
+    assert work.macs + layernorms(work) == whole
+    assert work.macs - attention + layernorms(work) == without_attention
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "parts"),
+    [  # multiply-adds by part, from the published shapes
+        ("vit-b", 197, {"patch": 115_605_504, "block0.*": 1_453_954_560, "block11.*": 1_453_954_560, "head": 768_000}),
+        ("swin-v2-b", 4096, {"*.position.*": 48_844_800}),
+        ("swin-v2-t", 4096, {"*.position.*": 18_662_400}),
+        ("bert-base", 128, {"pooler": 589_824, "block*": 11_173_625_856}),
+        ("t5-base", 512, {"encoder.*": 48_318_382_080, "decoder.*": 67_645_734_912, "head": 12_633_243_648}),
+        ("gpt2-small", 1024, {"block*": 106_300_440_576, "head": 39_523_713_024, "block0.*": 17_716_740_096 // 2}),
+        (
+            "llama-7b",
+            128,
+            {"block*": 828_928_688_128 + 4_294_967_296, "*.attn.scores": 4_294_967_296 // 2, "head": 16_777_216_000},
+        ),
+    ],
+)
+def test_multiply_adds_by_part(name, tokens, parts):
+    work = inference(MODELS[name], 1, tokens=tokens)
+    assert {glob: work.at(glob).macs for glob in parts} == parts
+
+
+def test_flops_are_twice_the_multiply_adds_and_training_three_times_the_forward_ones():
+    """nanoGPT prints exactly these for GPT-2 small; PaLM's formula, 6 N + 12 L H Q T a token, gives 875,062,886,400."""
+    config = MODELS["gpt2-small"]
+    assert sum(gemm.flops for gemm in inference(config, 1, tokens=1024).gemms) == 291_648_307_200
+    assert 2 * train_step(config, 1, tokens=1024).macs == 874_944_921_600
+    counted = parameters(config) - config.context * config.width  # without positions, as nanoGPT counts
+    assert 1024 * (6 * counted + 12 * config.depth * config.width * 1024) == 875_062_886_400
