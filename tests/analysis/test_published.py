@@ -55,6 +55,26 @@ def test_operations_of_vit_base_to_the_digit():
     assert whole.flops == 34_710_552_576
 
 
+def test_parts_of_vit_base_to_the_digit():
+    whole = accounts.products(accounts.VIT_BASE)
+    feed_forward = whole.at("*.mlp.*").flops
+    assert (whole.flops - feed_forward, feed_forward) == (12_514_295_808, 22_196_256_768)
+    kept = {target: accounts.parameters(accounts.VIT_BASE, target) for target in ("dense", "2:4", "1:16")}
+    layers = 2 * (kept["dense"] - kept["2:4"])
+    assert (kept["dense"] - layers, layers) == (28_311_552, 56_623_104)
+    assert kept["1:16"] / kept["2:4"] == 0.5625
+    assert [round(100 * share, 2) for share in accounts.shares(accounts.VIT_BASE).values()] == [4.08, 31.97, 63.95]
+
+
+@pytest.mark.parametrize(
+    ("target", "reduction"),
+    [("2:4", 1.4700), ("1:4", 1.9216), ("1:8", 2.2703), ("1:16", 2.4969), ("1:32", 2.6280), ("1:128", 2.7358)],
+)
+def test_operations_of_dense_over_those_of_a_target(target, reduction):
+    dense, sparse = (accounts.flops(accounts.VIT_BASE, name) for name in ("dense", target))
+    assert round(dense / sparse, 4) == reduction
+
+
 @pytest.mark.parametrize(
     ("target", "gflop", "millions"),
     [

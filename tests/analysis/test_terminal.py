@@ -14,7 +14,7 @@ COLUMNS = [Column("recipe", "recipe"), *(Column(f"c{i}", f"device-{i}\nms / µs"
 
 @pytest.mark.parametrize(("width", "parts"), [(200, 1), (80, 3)])
 def test_a_table_wider_than_the_terminal_comes_in_parts_with_the_names_of_its_rows(width, parts, monkeypatch, capsys):
-    monkeypatch.setattr(terminal, "_console", lambda: Console(width=width))
+    monkeypatch.setattr(terminal, "console", lambda: Console(width=width))
     terminal.show_table(ROWS, COLUMNS, "A question?")
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= width

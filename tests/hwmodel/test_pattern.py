@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwmodel.errors import UserError
+from hwmodel.footprint import matrix_bytes
 from hwmodel.pattern import DENSE, FanIn, Pattern, Unstructured
 
 small = st.integers(1, 5).flatmap(lambda m: st.builds(Pattern, st.integers(1, m), st.just(m)))
@@ -53,6 +54,28 @@ def test_text_round_trips(pattern: Pattern) -> None:
 def test_bits_of_positions_and_of_codes(text: str, index_bits: int, code_bits: int) -> None:
     pattern = Pattern.parse(text)
     assert (pattern.index_bits, pattern.code_bits) == (index_bits, code_bits)
+
+
+@pytest.mark.parametrize(
+    ("text", "masks", "code_bits", "index_bits", "share"),
+    [  # masks of a group, ceil(log2) of them, bits of all positions, and bytes over those of dense half precision
+        ("2:4", 6, 3, 4, 0.5625),
+        ("4:8", 70, 7, 12, 0.59375),
+        ("1:4", 4, 2, 2, 0.28125),
+        ("2:8", 28, 5, 6, 0.296875),
+        ("1:8", 8, 3, 3, 0.1484375),
+        ("1:16", 16, 4, 4, 0.078125),
+        ("1:32", 32, 5, 5, 0.041015625),
+        ("1:128", 128, 7, 7, 0.01123046875),
+        ("16:32", 601_080_390, 30, 80, 0.65625),
+    ],
+)
+def test_a_group_in_numbers(text: str, masks: int, code_bits: int, index_bits: int, share: float) -> None:
+    pattern = Pattern.parse(text)
+    assert math.comb(pattern.m, pattern.n) == masks
+    assert pattern.code_bits == code_bits
+    assert pattern.n * pattern.index_bits == index_bits
+    assert matrix_bytes(8, pattern.m, pattern, 16, "index") / (8 * pattern.m * 2) == share
 
 
 @pytest.mark.parametrize("text", ["4:2", "0:4", "2/4", "", "2:4:8", "-1:4"])
