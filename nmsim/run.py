@@ -22,6 +22,7 @@ from nmsim.data.registry import checked, load
 from nmsim.formats.initial import content_hash
 from nmsim.optim import OptimizerConfig
 from nmsim.recipes import Recipe
+from nmsim.rules.moments import UPDATE
 from nmsim.sparsifier import Execution, Remainder
 
 MODELS: dict[str, type[MLPConfig | ViTConfig | DecoderConfig | EncoderDecoderConfig]] = {
@@ -108,7 +109,9 @@ class Run:
         checked(self.data["name"], {key: value for key, value in self.data.items() if key != "name"})
         if self.mixup and self.kind not in ("mlp", "vit"):
             raise UserError(f"mixup = {self.mixup:g} mixes images; leave it out for a {self.kind}")
-        self.recipes()
+        frozen = [recipe.name for recipe in self.recipes().values() if recipe.moments != UPDATE]
+        if frozen and self.optimizer.kind == "sgd":
+            raise UserError(f"optimizer: kind = sgd has no second moment, which {frozen[0]} freezes; use adamw or adam")
         if self.init and not self.init_sha256:
             object.__setattr__(self, "init_sha256", content_hash(Path(self.init)))
         if not self.own_sha256:

@@ -335,6 +335,10 @@ WRONG = {
     "model: kind: ['mlp'] is list; needs str": {"model": {"kind": ["mlp"]}},
     "data mnist1d: train: 'many' is str; needs int": {"data": {"name": "mnist1d", "train": "many"}},
     "data mnist1d: train: [64] is list; needs int": {"data": {"name": "mnist1d", "train": [64]}},
+    "optimizer: kind = sgd has no second moment, which step freezes": {
+        "optimizer": {"kind": "sgd"},
+        "sparsity": [SPARSE | {"recipe": "step"}],
+    },
     'sparsity: sites = "*" is given twice': {"sparsity": [{"recipe": "ste"}, {"recipe": "sr_ste"}]},
 }
 
