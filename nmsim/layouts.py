@@ -114,17 +114,19 @@ def _cache_share(density: float, tile: Tile) -> float:
     """
     if tile.vectors == 1:
         return 0.4
-    return 0.75 if density > 0.1 else 1.5 if host.vector_bytes() == AVX2 else 1.0
+    if host.vector_bytes() == AVX2:
+        return 0.75 if density > 0.1 else 1.5
+    return 0.75 if density > 0.2 else 1.0
 
 
 def widest_dots(density: float) -> int:
     """Vectors of a full tile of dots."""
-    return 8 if density > 0.3 else 4
+    return 8 if density > (0.1 if host.vector_bytes() == AVX2 else 0.2) else 4
 
 
 def _dots_cache_share(density: float) -> float:
     """The same as `_cache_share` for a block of dots, which is then cut to whole turns."""
-    return 1.0 if density > 0.3 else 1.5 if density > 0.2 else 2.0 if density > 0.1 else 4.0
+    return 1.0 if density > 0.2 else 1.5 if density > 0.1 else 4.0
 
 
 def _output_bytes(tile: Tile) -> int:

@@ -159,6 +159,6 @@ def test_tiles_and_blocks_follow_the_width_of_a_vector(monkeypatch):
         tiles = [layouts.tile_for(t, layouts.widest_tile(d), 4) for t, d in cases]
         found[width] = [(*tile[:2], layouts._cache_share(d, tile)) for tile, (_, d) in zip(tiles, cases, strict=True)]
     assert found == {
-        64: [(2, 8, 0.75), (3, 4, 0.75), (6, 2, 1.0), (8, 1, 0.4)],
+        64: [(2, 8, 0.75), (3, 4, 1.0), (6, 2, 1.0), (8, 1, 0.4)],
         32: [(1, 8, 0.75), (2, 4, 0.75), (4, 2, 1.5), (8, 1, 0.4)],
     }
