@@ -120,6 +120,7 @@ def test_masks_of_an_8_by_8_block_are_as_many_as_published() -> None:
     assert len(groups) ** (8 * 8 // 4) == 2_821_109_907_456
 
 
+@pytest.mark.compiled
 def test_all_90_transposable_masks_of_two_of_four_are_chosen_for_some_scores() -> None:
     """arXiv 2102.08124's formula, 4! 3!, counts 144 by orders of choice; 90 masks exist."""
     rows = [np.isin(range(4), kept) for kept in itertools.combinations(range(4), 2)]

@@ -223,6 +223,7 @@ def test_what_noise_drops_is_made_up_for_by_what_it_keeps(dtype):
     np.testing.assert_array_equal(factors, dropped((200, 500), 0.3, np.random.default_rng(0), np.dtype(dtype)))
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("kind", ["vit", "decoder", "encoder-decoder"])
 def test_stochastic_depth_drops_branches_of_whole_sequences_more_often_further_up(kind):
     config = replace(CONFIGS[kind], depth=4, stochastic_depth=0.8)
