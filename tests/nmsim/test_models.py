@@ -230,8 +230,8 @@ def test_stochastic_depth_drops_branches_of_whole_sequences_more_often_further_u
     model, inputs, _ = case(config)
     stack = model.decoder if kind == "encoder-decoder" else model.stack
     per_block = 3 if kind == "encoder-decoder" else 2
-    kept = np.zeros((len(stack.branches), 200 * BATCH))
-    for draw in range(200):
+    kept = np.zeros((len(stack.branches), 60 * BATCH))
+    for draw in range(60):
         model.noise.rng = np.random.default_rng(draw)
         model.forward(*inputs)
         for branch, seen in zip(stack.branches, kept, strict=True):
