@@ -164,7 +164,8 @@ def _units(m: _Stored) -> Any:
     if m.nm.is_dense:
         return _dense(m)
     wide = m.bits == 32 and m.nm == Pattern(1, 2)
-    position = np.ceil(np.log2(np.minimum(m.length, m.nm.m))) * (2 * HARDWARE_METADATA_BITS if wide else 1)
+    bits = np.array([(places - 1).bit_length() for places in range(1, m.nm.m + 1)])  # by positions in a group
+    position = bits[np.minimum(m.length, m.nm.m) - 1] * (2 * HARDWARE_METADATA_BITS if wide else 1)
     return np.minimum(_dense(m), m.slots * (m.bits + position))
 
 
