@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib.metadata import version
 
@@ -9,6 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from hwmodel.errors import UserError, unknown
 
+FULL = "; free some on the disk of the output folder and start the same command again: finished runs are kept"
 VERBS = {
     "demo": ("demo:demo", "Train, compare and price seven recipes on this machine in two minutes, and write a report."),
     "train": ("train:train", "Train one model from a run file."),
@@ -83,7 +85,8 @@ def run(tokens: list[str]) -> int:
         _check_verb(tokens)
         status = app()(tokens, exit_on_error=False, print_error=False)
     except (CycloptsError, UserError, OSError) as error:
-        sys.stderr.write(f"nmsim: {' '.join(str(error).split())}\n")
+        cure = FULL if isinstance(error, OSError) and error.errno == errno.ENOSPC else ""
+        sys.stderr.write(f"nmsim: {' '.join(str(error).split())}{cure}\n")
         return 2
     except MemoryError as error:
         sys.stderr.write(f"nmsim: out of memory: {error}; take a smaller model, batch or data set\n")

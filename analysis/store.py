@@ -14,7 +14,7 @@ import json
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -167,12 +167,16 @@ class Store:
         return [RunFolder(path.parent) for path in sorted(self.root.glob("*/config.toml"))]
 
     def records(self) -> list[Record]:
-        """The state of every run, from the index; changed folders are read again, a broken index is rebuilt."""
-        try:
-            return self._synchronise()
-        except sqlite3.DatabaseError:
-            (self.root / "index.sqlite").unlink(missing_ok=True)
-            return self._synchronise()
+        """The state of every run, from the index; changed folders are read again, a broken index is rebuilt.
+
+        Where no index can be written (a full disk, a folder of someone else's) the folders alone are read.
+        """
+        for _ in range(2):
+            with suppress(sqlite3.Error):
+                return self._synchronise()
+            with suppress(OSError):
+                (self.root / "index.sqlite").unlink()
+        return [folder.record() for folder in self.folders()]
 
     def frame(self) -> pd.DataFrame:
         """One row a finished run: its name, its result and its configuration (`config.` before each key)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
@@ -47,6 +48,17 @@ def test_a_wrong_run_is_one_line_and_status_2(line, said, tmp_path, capsys):
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_a_full_disk_is_told_with_its_cure(monkeypatch, capsys):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("nmsim_analysis.commands.report.opened", full)
+    assert cli.run(["report", "runs"]) == 2
+    said = capsys.readouterr().err
+    assert "free some on the disk of the output folder" in said
+    assert said.count("\n") == 1
 
 
 def test_help_and_version_succeed(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -83,6 +84,17 @@ def test_the_index_is_rebuilt_from_the_folders(store):
     assert store.records() == before
     (store.root / "index.sqlite").unlink()
     assert store.records() == before
+
+
+@pytest.mark.parametrize("error", ["database or disk is full", "attempt to write a readonly database"])
+def test_runs_are_read_where_no_index_can_be_written(store, monkeypatch, error):
+    finished(store, 1)
+
+    def refusing(*args, **options):
+        raise sqlite3.OperationalError(error)
+
+    monkeypatch.setattr("nmsim_analysis.store.sqlite3.connect", refusing)
+    assert [record.state for record in store.records()] == ["done"]
 
 
 def test_the_index_forgets_a_deleted_run(store):
