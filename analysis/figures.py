@@ -67,8 +67,9 @@ def _curves(f: Finding, store: Store) -> Iterator[Drawn]:
             for row in cell.to_dict("records")
         ]
         rows = pd.concat(parts, ignore_index=True)
-        if value in rows:
-            rows = rows.dropna(subset=[value])[["recipe", "seed", "step", value]]
+        rows = rows.dropna(subset=[value]) if value in rows else rows[:0]
+        if len(rows["step"].unique()) > 1:
+            rows = rows[["recipe", "seed", "step", value]]
             labels = {"step": "training step", value: f"validation {f.task.quality}"}
             picture = plots.curves(rows, x="step", y=value, by="recipe", labels=labels)
             stem = f"{f.task.name}-curves-{pattern.replace(':', '-')}"
@@ -84,8 +85,9 @@ def _inside(f: Finding, store: Store) -> Iterator[Drawn]:
     ]
     rows = pd.concat(parts, ignore_index=True)
     for statistic, label in STATISTICS.items():
-        if statistic in rows and rows[statistic].gt(0).any():
-            shown = rows[(rows[statistic] > 0) & (rows["step"] > 0)][["recipe", "seed", "step", statistic]]
+        shown = rows[(rows[statistic] > 0) & (rows["step"] > 0)] if statistic in rows else rows[:0]
+        if len(shown["step"].unique()) > 1:
+            shown = shown[["recipe", "seed", "step", statistic]]
             labels = {"step": "training step", statistic: label}
             picture = plots.curves(shown, x="step", y=statistic, by="recipe", labels=labels, log="y")
             caption = f"{label[0].upper()}{label[1:]} over training at {pattern}: mean ± standard error over seeds."

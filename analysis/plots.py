@@ -29,6 +29,7 @@ CROWD = 12
 Source = Literal["measured", "modelled"]
 PALETTE = 128
 HIGH = 40  # letters of a label beside a panel
+WIDE = 8.0  # inches of panels side by side: a figure much wider is scaled down on a page, its letters with it
 LETTER, LINE = 4.5, 8.0  # points that a letter and a line of a label take
 LINES: dict[Source, str] = {"measured": "-", "modelled": "--"}
 
@@ -76,7 +77,7 @@ def tradeoff(
     """
     parts = dict(iter(rows.groupby(by, sort=False))) if by else {"": rows}
     crowded = max(map(len, parts.values())) > CROWD or len(parts) > 1
-    figure, panels = _panels(len(parts), width=7 if len(parts) == 1 else 3.4, height=4.2)
+    figure, panels = _panels(len(parts), width=7 if len(parts) == 1 else 3.4, height=4.2 if len(parts) == 1 else 3.2)
     look = styles(list(rows["recipe"].unique()))
     for panel, (title, part) in zip(panels, parts.items(), strict=True):
         for _, row in part.iterrows():
@@ -90,7 +91,7 @@ def tradeoff(
         panel.set(title=title, xlabel=f"{axis_label}\n({source})")
         panel.margins(x=0.12)
         _label_points(panel, front if crowded else part, cost)
-    panels[0].set_ylabel(quality_label)
+    _label_left(panels, quality_label)
     if crowded:
         _legend(figure, look, rows["recipe"])
     return figure
@@ -157,7 +158,7 @@ def slices(rows: pd.DataFrame, *, cost: str, by: str, axis_label: str, quality_l
     `rows` has the columns `by`, recipe, `cost`, mean, low and high.
     """
     parts = dict(iter(rows.groupby(by, sort=False)))
-    figure, panels = _panels(len(parts), width=3, height=4)
+    figure, panels = _panels(len(parts), width=3.4, height=3.2)
     look = styles(list(rows["recipe"].unique()))
     for panel, (title, part) in zip(panels, parts.items(), strict=True):
         for recipe, points in part.groupby("recipe", sort=False):
@@ -167,7 +168,7 @@ def slices(rows: pd.DataFrame, *, cost: str, by: str, axis_label: str, quality_l
             panel.errorbar(line[cost], line["mean"], yerr=reach, **style, **look[recipe])
         panel.set_title("\n".join(wrap(str(title), 34)), fontsize=8)
         panel.set(xlabel=f"{axis_label}\n(modelled)")
-    panels[0].set_ylabel(quality_label)
+    _label_left(panels, quality_label)
     _legend(figure, look, rows["recipe"])
     return figure
 
@@ -205,16 +206,28 @@ def save(figure: Figure, folder: Path, name: str, rows: pd.DataFrame) -> Path:
 
 
 def _panels(count: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels side by side that share their vertical axis."""
+    """A figure of `count` panels that share their vertical axis, in as many rows as keep it within `WIDE`."""
     from matplotlib import figure as drawing  # noqa: PLC0415 - see Figure
 
-    figure = drawing.Figure(figsize=(width * count + 1.6, height), layout="constrained")
-    panels: list[Any] = list(figure.subplots(1, count, sharey=True, squeeze=False)[0])
+    down = -(-count // max(1, int(WIDE / width)))
+    across = -(-count // down)
+    figure = drawing.Figure(figsize=(width * across + 1.6, height * down), layout="constrained")
+    grid: list[Any] = list(figure.subplots(down, across, sharey=True, squeeze=False).flat)
+    for unused in grid[count:]:
+        unused.remove()
+    panels = grid[:count]
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(color="0.92", linewidth=0.8)
         panel.set_axisbelow(True)
     return figure, panels
+
+
+def _label_left(panels: Sequence[Axes], label: str) -> None:
+    """The name of the shared vertical axis, once in each row of panels."""
+    for panel in panels:
+        if panel.get_subplotspec().is_first_col():
+            panel.set_ylabel(label)
 
 
 def _legend(figure: Figure, look: Mapping[Hashable, Mapping[str, str]], names: pd.Series) -> None:

@@ -16,7 +16,7 @@ from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from nmsim.recipes import RECIPES, Recipe, find
 
-from ..terminal import PIPED_WIDTH
+from ..terminal import PIPED_WIDTH, show_lines
 
 AXES = [field for field in fields(Recipe) if field.name != "name"]
 
@@ -49,8 +49,8 @@ def recipes(
     """
     target = Pattern.parse(pattern)
     rows = [_row(name, target, steps) for name in names or RECIPES]
-    if check:
-        _check(names or tuple(RECIPES))
+    checked = names or tuple(RECIPES) if check else ()
+    _check(checked)
     if as_json:
         sys.stdout.write(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
         return
@@ -62,6 +62,7 @@ def recipes(
         table.add_row(row.name, row.summary, options, "\n".join(f"{name}: {rule}" for name, rule in row.axes.items()))
     table.caption = "every recipe that chooses masks at intervals also takes refresh and freeze, and every one axis"
     Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
+    show_lines([f"{name} keeps the contract of recipes." for name in checked])
 
 
 def _row(name: str, pattern: Pattern, steps: int) -> Row:

@@ -86,3 +86,27 @@ def test_slices_have_a_panel_an_account_with_a_line_a_recipe():
     assert [panel.get_title() for panel in figure.axes] == ["x", "y"]
     assert all(panel.get_xlabel() == "training (GFLOP)\n(modelled)" for panel in figure.axes)
     assert all(len(panel.containers) == 2 for panel in figure.axes)
+
+
+def test_many_panels_stand_in_rows_that_keep_a_figure_readable():
+    rows = pd.DataFrame(
+        [
+            {
+                "device": device,
+                "recipe": recipe,
+                "condition": recipe,
+                "time": 1.0,
+                "mean": mean,
+                "low": 1.0,
+                "high": 9.0,
+            }
+            | {"front": True}
+            for device in ("a100", "v100", "vegeta", "cpu", "stc")
+            for recipe, mean in (("dense", 5.0), ("ste", 4.0))
+        ]
+    )
+    style = {"axis_label": "inference (ms)", "quality_label": "accuracy (%)", "source": "modelled", "by": "device"}
+    figure = plots.tradeoff(rows, cost="time", **style)
+    assert figure.get_figwidth() < 9
+    assert [panel.get_title() for panel in figure.axes] == ["a100", "v100", "vegeta", "cpu", "stc"]
+    assert [panel.get_ylabel() for panel in figure.axes] == ["accuracy (%)", "", "accuracy (%)", "", "accuracy (%)"]

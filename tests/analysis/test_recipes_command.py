@@ -42,6 +42,14 @@ def test_a_recipe_that_breaks_the_contract_is_one_line(tmp_path, capsys) -> None
     assert "leaky breaks the contract: layer0: a pruned weight is not 0 in the end" in capsys.readouterr().err
 
 
+@pytest.mark.compiled
+def test_a_recipe_that_keeps_the_contract_is_told_so(capsys) -> None:
+    assert run(["recipes", "static_random", "--check"]) == 0
+    assert "static_random keeps the contract of recipes." in capsys.readouterr().out
+    assert run(["recipes", "static_random"]) == 0
+    assert "contract" not in capsys.readouterr().out
+
+
 def test_an_unknown_recipe_names_the_nearest(capsys) -> None:
     assert run(["recipes", "sr_st"]) == 2
     assert "did you mean sr_ste?" in capsys.readouterr().err
