@@ -230,7 +230,7 @@ def _errata() -> str:
 def _provenance(findings: Findings, store: Store, commands: Sequence[str]) -> Iterator[str]:
     yield "## How it was run"
     yield "```\n" + "\n".join(commands) + "\n```"
-    yield "One row a run is in [rows.csv](rows.csv). Environment of the first finished run:"
+    yield "A row for each run and task is in [rows.csv](rows.csv). Environment of the first finished run:"
     done = next((r for r in findings.records if r.state == "done"), None)
     if done:
         environment = json.loads((store.run(done.name).path / "env.json").read_text(encoding="utf-8"))

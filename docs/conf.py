@@ -3,7 +3,9 @@
 import re
 import textwrap
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
+from nmsim_analysis.constants import model_card
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config as NapoleonConfig
 from sphinx.ext.napoleon import GoogleDocstring
@@ -56,6 +58,14 @@ def escaped(paragraph: str) -> str:
     return "".join(f"`{piece}`\\ " if piece.startswith("`") else MARKUP.sub(r"\\\1", piece) for piece in pieces)
 
 
+def write_model_card(app: Sphinx) -> None:
+    """Leave the page of the constants where the other pages are, unless it is there already."""
+    path, card = Path(app.srcdir) / "constants.md", model_card()
+    if not path.exists() or path.read_text(encoding="utf-8") != card:
+        path.write_text(card, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> None:
     """Read docstrings here rather than with napoleon, which takes a property's words before a colon for a type."""
     app.connect("autodoc-process-docstring", as_plain_text)
+    app.connect("builder-inited", write_model_card)
