@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -82,10 +83,9 @@ def _leader(task: Task, table: pd.DataFrame, pattern: str, compared: Sequence[Co
         names = [o.removesuffix(f" {pattern}") for o in others[1:] if _call(task, compared, name, o) == call]
         calls += [f"{call} {', '.join(names)}"] if names else []
     digits = 2 if task.unit == "%" else 3
-    return (
-        f"At {pattern}, {best['recipe']} has the best mean {task.quality}: "
-        f"{best['mean']:.{digits}f} ± {best['error']:.{digits}f}. It is {'; '.join(calls)}."
-    )
+    error = "(one seed)" if math.isnan(best["error"]) else f"± {best['error']:.{digits}f}"
+    said = f"At {pattern}, {best['recipe']} has the best mean {task.quality}: {best['mean']:.{digits}f} {error}."
+    return f"{said} It is {'; '.join(calls)}." if compared and calls else said
 
 
 def _call(task: Task, compared: Sequence[Comparison], first: str, second: str) -> str:

@@ -20,6 +20,7 @@ from .figures import figures
 from .findings import Finding, Findings
 from .page import Column, Section
 from .store import Store, write_safely
+from .study import cells
 from .tradeoff import budgets
 from .transferred import TARGETS
 
@@ -52,8 +53,19 @@ def answer_lines(findings: Findings) -> list[str]:
             lines += told if len(ranked) == 1 else [f"{f.task.title}. {sentence}" for sentence in told]
         else:
             lines.append(f"{f.task.title}: an illustration over few seeds; its recipes are not ranked.")
+    return lines + _incomplete(findings)
+
+
+def _incomplete(findings: Findings) -> list[str]:
+    """How many runs failed, and how many of the study, where there is one, have not finished."""
     failed = [r for r in findings.records if r.state in ("failed", "corrupt")]
-    return lines + ([f"{len(failed)} of {len(findings.records)} runs failed; see Runs."] if failed else [])
+    told = [f"{len(failed)} of {len(findings.records)} runs failed; see Runs."] if failed else []
+    asked = all(task.run for task in findings.study.task)
+    wanted = {cell.name for cell in cells(findings.study)} if asked else set()
+    missing = wanted - {r.name for r in findings.records if r.state == "done"}
+    if missing:
+        told.append(f"{len(missing)} of {len(wanted)} runs of the study have not finished; the tables hold the others.")
+    return told
 
 
 def _ranked(f: Finding) -> list[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from nmsim_analysis import answers
-from nmsim_analysis.study import Hypothesis, Study, Task, axes
+from nmsim_analysis.findings import Findings
+from nmsim_analysis.report import answer_lines
+from nmsim_analysis.store import Record
+from nmsim_analysis.study import Hypothesis, Study, Task, axes, cells, shipped
 
 from hwmodel.errors import UserError
 
@@ -119,3 +123,17 @@ def test_an_axis_of_several_values_tells_conditions_apart():
 def test_a_metric_that_no_run_measured_is_named():
     with pytest.raises(UserError, match='task toy: unknown metric "scor"; did you mean score'):
         answers.condition_table(replace(task(), metric="scor"), rows(MEANS), ["train_flops"])
+
+
+def test_one_seed_has_a_sentence_of_its_own():
+    data = rows(MEANS).query("seed == 0")
+    table = answers.condition_table(task(), data, ["train_flops"])
+    line = next(line for line in answers.leaders(task(), table, []) if line.startswith("At 1:4"))
+    assert re.fullmatch(r"At 1:4, ste has the best mean score \(points\): [\d.]+ \(one seed\)\.", line)
+
+
+def test_the_answer_says_how_many_runs_of_the_study_are_missing():
+    study = shipped("look")
+    done = Record(cells(study)[0].name, "done", {}, {})
+    (line,) = answer_lines(Findings(study, [], [], [done]))
+    assert line == "11 of 12 runs of the study have not finished; the tables hold the others."
