@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hwmodel.errors import UserError
+from hwmodel.errors import UserError, shown
 from hwmodel.pattern import Pattern
 from nmsim.formats.dtypes import bits, is_weight, to_float32
 from nmsim.formats.safetensors import Reader
-from nmsim.formats.tensors import TensorSpec, blocks, shown
+from nmsim.formats.tensors import TensorSpec, blocks
 from nmsim.prune import inverse_factor, sparsegpt, wanda
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
-from hwmodel.errors import UserError, unknown
+from hwmodel.errors import UserError, shown, unknown
 
 FULL = "; free some on the disk of the output folder and start the same command again: finished runs are kept"
 VERBS = {
@@ -86,7 +86,7 @@ def run(tokens: list[str]) -> int:
         status = app()(tokens, exit_on_error=False, print_error=False)
     except (CycloptsError, UserError, OSError) as error:
         cure = FULL if isinstance(error, OSError) and error.errno == errno.ENOSPC else ""
-        sys.stderr.write(f"nmsim: {' '.join(str(error).split())}{cure}\n")
+        sys.stderr.write(f"nmsim: {shown(' '.join(str(error).split()))}{cure}\n")
         return 2
     except MemoryError as error:
         sys.stderr.write(f"nmsim: out of memory: {error}; take a smaller model, batch or data set\n")

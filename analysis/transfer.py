@@ -13,8 +13,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
+from hwmodel.errors import shown
 from nmsim.formats.rewrite import chosen
-from nmsim.formats.tensors import Source, shown
+from nmsim.formats.tensors import Source
 
 Axis = Literal["auto", "0", "1"]
 _WIDE = 1000
@@ -49,11 +50,11 @@ def show(rows: Sequence[Any], columns: dict[str, Callable[[Any], str]], *closing
     """Print a table of one line a row, and closing lines. Names are shown as they are, never as markup."""
     table = Table(*columns, box=None)
     for row in rows:
-        table.add_row(*(Text(text(row)) for text in columns.values()))
+        table.add_row(*(Text(shown(text(row))) for text in columns.values()))
     console = Console(width=_WIDE)  # a row that is wider than the terminal is better than one in pieces
     console.print(table)
     for line in closing:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(shown(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def grouped(reasons: Mapping[str, str]) -> list[str]:
@@ -65,7 +66,7 @@ def grouped(reasons: Mapping[str, str]) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join([*map(shown, names[:_FEW]), *(["..."] if len(names) > _FEW else [])])
+    return ", ".join([*names[:_FEW], *(["..."] if len(names) > _FEW else [])])
 
 
 def print_json(table: dict[str, Any]) -> None:

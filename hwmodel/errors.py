@@ -14,6 +14,11 @@ class InfeasibleError(UserError):
     """A request that is well formed and can't be met, such as a model larger than a device's memory."""
 
 
+def shown(text: str) -> str:
+    """Text of a file for a line of a message: characters that move the cursor or break the line are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a `name` that is not among the `known` ones of its `kind`: the nearest first, then all of them."""
     names = sorted(known)

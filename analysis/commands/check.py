@@ -16,7 +16,7 @@ from hwmodel.models import MODELS
 from hwmodel.networks import weights
 from hwmodel.pattern import DENSE, Pattern
 from nmsim.formats.detect import Found, look
-from nmsim.formats.dtypes import is_weight
+from nmsim.formats.dtypes import WEIGHTS, is_weight
 from nmsim.formats.rewrite import chosen
 from nmsim.formats.tensors import Source
 
@@ -145,7 +145,7 @@ def _other(source: Source, name: str, axis: Axis) -> str:
     if len(spec.shape) != 2 or 0 in spec.shape:
         return f"{len(spec.shape)}-D; only matrices are candidates" if spec.nbytes else "it has no weights"
     if not is_weight(spec.dtype):
-        return f"{spec.dtype.name}; only floating-point weights are candidates"
+        return f"{spec.dtype.name}; only weights of {', '.join(WEIGHTS)} are candidates"
     return "" if axis_of(source, name, axis) is not None else "not the weight of a MatMul or Gemm"
 
 

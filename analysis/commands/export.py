@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from hwmodel.errors import UserError, unknown
+from hwmodel.errors import UserError, shown, unknown
 from hwmodel.pattern import DENSE, Pattern
 from nmsim.formats.codecs import CODECS
 from nmsim.formats.converted import Converted
@@ -124,5 +124,5 @@ def _tell(head: dict[str, Any], report: Sequence[Exported], as_json: bool) -> No
         show(report, COLUMNS, f"{written}, {len(report) - left} matrices encoded, {left} left dense")
         lost = [row for row in report if row.lost_signs]
         show_lines(
-            [f"{row.name}: {row.lost_signs:,} weights of -0.0 had no room and come back as +0.0" for row in lost]
+            [f"{shown(row.name)}: {row.lost_signs:,} weights of -0.0 had no room and come back as +0.0" for row in lost]
         )

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from hwmodel.errors import UserError
+from hwmodel.errors import UserError, shown
 from nmsim.formats.dtypes import is_weight
-from nmsim.formats.tensors import Source, TensorSpec, shown
+from nmsim.formats.tensors import Source, TensorSpec
 
 
 class Converted(Source):

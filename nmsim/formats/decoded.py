@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from hwmodel.errors import UserError
+from hwmodel.errors import UserError, shown
 from nmsim.formats.codecs import CODECS, decode
 from nmsim.formats.encoded import Codec, Encoded
 from nmsim.formats.shards import open_weights
-from nmsim.formats.tensors import Source, TensorSpec, shown
+from nmsim.formats.tensors import Source, TensorSpec, is_text
 
 METADATA_KEY = "nmsim"
 VERSION = 1
@@ -106,7 +106,7 @@ class EncodedMatrix:
         self._source, self._codec, self._prefix, self.format = source, codec, prefix, codec.name
         self.name, self._axis = info.get("name", prefix + WEIGHT), info.get("axis", 1)
         self._info = {key: value for key, value in info.items() if key not in ("name", "axis")}
-        if not isinstance(self.name, str) or self._axis not in (0, 1):
+        if not is_text(self.name) or self._axis not in (0, 1):
             raise UserError(f"{shown(prefix)}: its metadata needs a name and an axis of 0 or 1")
         self.parts = [f"{prefix}.{suffix}" for suffix in codec.suffixes]
 

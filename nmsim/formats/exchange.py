@@ -96,6 +96,8 @@ def _encode(source: Source, name: str, codec: Codec, choice: Encode) -> tuple[np
     w = source.read(name)
     if w.ndim != 2:
         raise UserError(f"{w.ndim}-D; only matrices are encoded")
+    if not w.size:
+        raise UserError("it has no weights")
     if codec.takes_pattern and choice.pattern.is_dense:
         raise UserError("it obeys no n:m; prune it first")
     return w, codec.encode(np.ascontiguousarray(w.T) if choice.axis == 0 else w, choice.pattern)

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from hwmodel.errors import UserError, unknown
+from hwmodel.errors import UserError, shown, unknown
 from nmsim.formats.dtypes import CODES, DTYPES
-from nmsim.formats.tensors import TensorSpec, shown
+from nmsim.formats.tensors import TensorSpec, is_text
 
 METADATA = "__metadata__"
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
@@ -43,6 +43,8 @@ def read_header(file: BinaryIO, where: str) -> Header:
         raise UserError(f"{where}: header of {length} bytes; at most {MAX_HEADER_BYTES} are read")
     table = _parse_json(file.read(length), where)
     metadata = _metadata(table.pop(METADATA, {}), where)
+    if not all(map(is_text, table)):
+        raise UserError(f"{where}: a tensor's name is not Unicode text; the file is damaged")
     spans = {name: _span(entry, size - 8 - length, f"{where}: tensor {shown(name)}") for name, entry in table.items()}
     order = sorted(spans, key=lambda name: spans[name][1:])
     _check_cover({name: spans[name] for name in order}, size - 8 - length, where)
@@ -72,7 +74,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _metadata(entry: Any, where: str) -> dict[str, str]:
-    if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
+    if not isinstance(entry, dict) or not all(map(is_text, (*entry, *entry.values()))):
         raise UserError(f"{where}: {METADATA} must map names to strings")
     return entry
 

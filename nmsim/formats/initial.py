@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hwmodel.errors import UserError
+from hwmodel.errors import UserError, shown
 from nmsim.formats.decoded import open_dense
 from nmsim.formats.dtypes import is_weight, to_float32
 from nmsim.formats.shards import open_weights
-from nmsim.formats.tensors import shown
 
 _FEW = 5
 

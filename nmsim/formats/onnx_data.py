@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from hwmodel.errors import UserError
+from hwmodel.errors import UserError, shown
 from nmsim.formats.beside import replacing
-from nmsim.formats.tensors import TensorSpec, shown
+from nmsim.formats.tensors import TensorSpec
 
 EXTERNAL = 1  # TensorProto.DataLocation
 _ALIGNMENT = 64

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from hwmodel.errors import UserError
+from hwmodel.errors import UserError, shown
 from nmsim.formats import onnx_data
 from nmsim.formats.beside import replacing
 from nmsim.formats.dtypes import CODES
 from nmsim.formats.safetensors import mapped
-from nmsim.formats.tensors import Sink, Source, TensorSpec, shown
+from nmsim.formats.tensors import Sink, Source, TensorSpec
 
 try:
     import onnx

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hwmodel.errors import UserError
+from hwmodel.errors import UserError, shown
 from hwmodel.pattern import Pattern
-from nmsim.formats.dtypes import bits, is_weight, largest, magnitude, place_in_float32, read_only, to_float32
+from nmsim.formats.dtypes import WEIGHTS, bits, is_weight, largest, magnitude, place_in_float32, read_only, to_float32
 from nmsim.formats.packing import Weights
 from nmsim.formats.rewrite import copy_tensor, rewrite
 from nmsim.formats.tensors import Sink, Source, TensorSpec, blocks
@@ -64,9 +64,11 @@ def misfit(spec: TensorSpec, pattern: Pattern, axis: int) -> str:
     """Why a tensor can't take a pattern, or "" if it can."""
     if len(spec.shape) != 2:
         return f"{len(spec.shape)}-D; only matrices are pruned"
+    if not spec.nbytes:
+        return "it has no weights"
     if not is_weight(spec.dtype):
-        return f"{spec.dtype.name}; only floating-point weights are pruned"
-    if spec.shape[axis] % pattern.m or not spec.shape[axis]:
+        return f"{spec.dtype.name}; only weights of {', '.join(WEIGHTS)} are pruned"
+    if spec.shape[axis] % pattern.m:
         return f"d_in={spec.shape[axis]} is not a multiple of m={pattern.m}"
     return ""
 
@@ -130,4 +132,6 @@ def _not_finite(w: np.ndarray, name: str, start: int, choice: Choice) -> UserErr
     """The error that names the first weight of a block from row `start` on that is not finite."""
     place = np.argwhere(magnitude(w) > largest(w.dtype))[0] + np.array([start, 0])
     line, group = place[1 - choice.axis], place[choice.axis] // choice.pattern.m
-    return UserError(f"{name}: row {line}, group {group}: weight {place.tolist()} is not finite; repair the file first")
+    return UserError(
+        f"{shown(name)}: row {line}, group {group}: weight {place.tolist()} is not finite; repair the file first"
+    )

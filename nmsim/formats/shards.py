@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from hwmodel.errors import UserError
+from hwmodel.errors import UserError, shown
 from nmsim.formats.safetensors import Reader
-from nmsim.formats.tensors import Source, shown
+from nmsim.formats.tensors import Source
 
 INDEX_SUFFIX = ".index.json"
 ONNX_SUFFIX = ".onnx"
@@ -82,4 +82,4 @@ def read_index(path: Path) -> dict[str, str]:
 
 
 def _is_file_name(value: Any) -> bool:
-    return isinstance(value, str) and value == Path(value).name and value not in ("", "..") and "\0" not in value
+    return isinstance(value, str) and value == Path(value).name and value not in ("", "..") and value.isprintable()

@@ -82,10 +82,10 @@ class Sink(Protocol):
 def blocks(spec: TensorSpec, multiple: int = 1) -> Iterator[tuple[int, int]]:
     """Ranges of rows that cover a tensor in about `BLOCK_BYTES` each, in multiples of `multiple` rows."""
     step = max(1, BLOCK_BYTES // max(1, spec.row_bytes * multiple)) * multiple
-    for start in range(0, spec.shape[0], step):
+    for start in range(0, spec.shape[0] if spec.nbytes else 0, step):
         yield start, min(spec.shape[0], start + step)
 
 
-def shown(name: str) -> str:
-    """A tensor's name for a message: as it is if it prints, escaped if a hostile file put control characters in."""
-    return name if name.isprintable() else ascii(name)
+def is_text(value: Any) -> bool:
+    """Whether a value is a string that can be written to a file; JSON can spell halves of characters that can't."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)

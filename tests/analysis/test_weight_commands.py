@@ -316,3 +316,26 @@ def test_a_file_that_fits_no_model_is_named_before_a_run_is_recorded(checkpoint,
     assert "embed.weight is no parameter of this model" in err
     assert err.count("\n") == 1
     assert not list((tmp_path / "runs" / "runs").iterdir())
+
+
+def test_names_that_would_move_the_cursor_are_escaped(tmp_path, capsys):
+    w = np.ones((16, 16), np.float32)
+    path = save(tmp_path / "a.safetensors", {"a\n\x1b[2J": w, "b": w})
+    assert cli.run(["check", str(path)]) == 0
+    assert r"a\n\x1b[2J" in capsys.readouterr().out
+    w[3, 5] = np.nan
+    save(path, {"a\n\x1b[2J": w})
+    assert cli.run(["prune", str(path), "-o", str(tmp_path / "b.safetensors"), "--pattern", "2:4"]) == 2
+    assert r"a\n\x1b[2J: row 3, group 1" in capsys.readouterr().err
+    assert cli.run(["check", str(path), "--include", "\x1b*"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_a_matrix_without_weights_is_left_dense_with_the_reason(tmp_path, capsys):
+    shapes = {"rows": (0, 64), "cols": (64, 0)}
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()} | {"w": np.eye(64, dtype="f4")}
+    path = save(tmp_path / "a.safetensors", tensors)
+    left = told(capsys, "prune", path, "-o", tmp_path / "b.safetensors", "--pattern", "2:4")["left_dense"]
+    assert left == dict.fromkeys(shapes, "it has no weights")
+    exported = rows(told(capsys, "export", path, "-o", tmp_path / "c.safetensors", "--format", "nm"))
+    assert {name: row["reason"] for name, row in exported.items()} == {**left, "w": ""}

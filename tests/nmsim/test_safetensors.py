@@ -16,9 +16,10 @@ from weightfiles import save
 
 from hwmodel.errors import UserError
 from nmsim.formats.dtypes import DTYPES, bits
+from nmsim.formats.exchange import copy_file
 from nmsim.formats.header import header_bytes
 from nmsim.formats.safetensors import Reader, writing
-from nmsim.formats.tensors import TensorSpec
+from nmsim.formats.tensors import TensorSpec, blocks
 
 
 def raw(header: object, data: bytes = b"") -> bytes:
@@ -125,8 +126,20 @@ HOSTILE = {
     "bytes behind": (raw({"a": entry()}, bytes(9)), "1 bytes after the last tensor"),
     "truncated": (raw({"a": entry()}, bytes(7)), "data_offsets must be"),
     "pickle": (b"\x80\x04\x95\x0c\x00\x00\x00\x00\x00\x00\x00\x8c\x05hello\x94.", "longer than the file"),
-    "control characters": (raw({"a\n\x1b[2J": entry("X")}, bytes(8)), r"'a\n\x1b[2J'"),
+    "control characters": (raw({"a\n\x1b[2J": entry("X")}, bytes(8)), r"a\n\x1b[2J: unknown dtype"),
+    "half a character": (raw({"\ud800": entry()}, bytes(8)), "not Unicode text"),
+    "half a character of metadata": (raw({"__metadata__": {"a": "\ud800"}}), "must map names to strings"),
 }
+
+
+def test_a_tensor_without_weights_takes_no_time_however_many_rows_it_claims(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(raw({"a": entry(shape=(1 << 62, 0), offsets=(0, 0)), "w": entry()}, bytes(8)))
+    with Reader(path) as source:
+        assert not list(blocks(source.specs["a"]))
+        copy_file(source, tmp_path / "b.safetensors", lambda nbytes: None)
+    with Reader(tmp_path / "b.safetensors") as copied:
+        assert copied.specs["a"].shape == (1 << 62, 0)
 
 
 @pytest.mark.parametrize("case", HOSTILE)
