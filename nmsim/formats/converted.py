@@ -44,11 +44,14 @@ class Converted(Source):
 
     def _convert(self, name: str, values: np.ndarray) -> np.ndarray:
         dtype = self.specs[name].dtype
-        if values.dtype == dtype:
-            return values
-        with np.errstate(over="ignore", invalid="ignore"):
-            rounded = values.astype(np.float32).astype(dtype)
-            lost = np.isfinite(values.astype(np.float32)) & ~np.isfinite(rounded.astype(np.float32))
-        if lost.any():
-            raise UserError(f"{shown(name)}: {values[lost][0]} is too large for {dtype.name}; choose a wider dtype")
-        return rounded
+        return values if values.dtype == dtype else rounded(name, values, dtype)
+
+
+def rounded(name: str, values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """The values of the tensor `name` in `dtype`. Raises `UserError` for a finite one that is too large for it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = values.astype(np.float32).astype(dtype)
+        lost = np.isfinite(values) & ~np.isfinite(narrow.astype(np.float32))
+    if lost.any():
+        raise UserError(f"{shown(name)}: {values[lost][0]} is too large for {dtype.name}; choose a wider dtype")
+    return narrow

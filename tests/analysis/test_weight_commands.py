@@ -270,6 +270,36 @@ def test_calibration_inputs_that_do_not_fit_are_named_before_anything_is_written
     assert not out.exists()
 
 
+def test_calibration_inputs_that_say_nothing_are_named(tmp_path, capsys):
+    w = save(tmp_path / "w.safetensors", {"w": np.eye(16, dtype="f4")})
+    for x, said in [
+        (np.full((4, 16), np.nan, np.float32), "their squares are not finite"),
+        (np.full((4, 16), 1e30, np.float32), "their squares are not finite"),
+        (np.zeros((4, 16), np.float32), "their squares are all zero"),
+        (np.zeros((0, 16), np.float32), "are [0, 16]; they must be [t, 16]"),
+        (np.ones((4, 16), np.int32), "are int32; they must be one of float32"),
+    ]:
+        inputs = save(tmp_path / "x.safetensors", {"w": x})
+        tokens = ["prune", w, "-o", tmp_path / "out.safetensors", "--pattern", "2:4", "--method", "wanda"]
+        assert cli.run([*map(str, tokens), "--calibration", str(inputs)]) == 2
+        assert f"{inputs}: inputs of w" in (err := capsys.readouterr().err)
+        assert said in err
+        assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.float8_e4m3fn], ids=lambda t: t.__name__)
+def test_corrected_weights_that_are_too_large_for_the_file_are_named_and_nothing_is_written(dtype, tmp_path, capsys):
+    """Inputs that are nearly equal put the pruned half's weight on the half that stays."""
+    rng = np.random.default_rng(0)
+    w = save(tmp_path / "w.safetensors", {"w": np.full((16, 16), ml_dtypes.finfo(dtype).max, dtype)})
+    inputs = rng.standard_normal((64, 1)) + 0.01 * rng.standard_normal((64, 16))
+    x = save(tmp_path / "x.safetensors", {"w": inputs.astype(np.float32)})
+    tokens = ["prune", w, "-o", tmp_path / "o", "--pattern", "2:4", "--method", "sparsegpt", "--calibration", x]
+    assert cli.run([*map(str, tokens)]) == 2
+    assert f"is too large for {np.dtype(dtype).name}; choose a wider dtype" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
 RUN = """
 steps = 2
 batch = 8
