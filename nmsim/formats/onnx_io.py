@@ -46,6 +46,8 @@ class OnnxSource(Source):
         self.files = {path.name: tuple(self.specs)}
         self._axes = _reduction_axes(self.model)
         self._path = path
+        for name, tensor in self._tensors.items():
+            _check_bytes(tensor, self.specs[name], path)
         places = {name: onnx_data.place_of(tensor, self.specs[name], path) for name, tensor in self._tensors.items()}
         self._places = {name: place for name, place in places.items() if place is not None}
         with ExitStack() as stack:
@@ -108,6 +110,20 @@ def _check_names(model: Any, path: Path) -> None:
         if any(size < 0 for size in tensor.dims):
             raise UserError(f"{path}: tensor {shown(tensor.name)}: a size is negative")
         seen.add(tensor.name)
+
+
+def _check_bytes(tensor: Any, spec: TensorSpec, path: Path) -> None:
+    """Refuse a tensor whose shape needs other bytes than the graph holds for it, before they are allocated."""
+    if tensor.data_location == onnx_data.EXTERNAL:
+        return
+    if tensor.HasField("raw_data"):
+        held = len(tensor.raw_data)
+    else:
+        parts = 2 if spec.dtype.kind == "c" else 1
+        held = len(getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type))) * spec.dtype.itemsize // parts
+    if held != spec.nbytes:
+        shape = f"shape {list(spec.shape)} of {spec.dtype.name}"
+        raise UserError(f"{path}: tensor {shown(tensor.name)}: {shape} needs {spec.nbytes} bytes, the graph has {held}")
 
 
 def _dtype(tensor: Any) -> np.dtype[Any]:

@@ -115,5 +115,16 @@ def test_an_initialiser_whose_bytes_do_not_fit_is_named(tmp_path):
     onnx = pytest.importorskip("onnx")
     tensor = onnx.TensorProto(name="w", data_type=1, dims=[1000, 1000], raw_data=b"1234")
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [tensor])), tmp_path / "a.onnx")
-    with open_weights(tmp_path / "a.onnx") as source, pytest.raises(UserError, match="tensor w"):
-        source.read("w")
+    with pytest.raises(UserError, match=r"tensor w: shape \[1000, 1000\] of float32 needs 4000000 bytes, .* has 4"):
+        open_weights(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64, np.bool_, np.complex64, np.uint64, np.float64])
+def test_initialisers_that_are_lists_of_numbers_are_read(dtype, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    values = np.arange(6).reshape(2, 3).astype(dtype)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
+    tensor = onnx.helper.make_tensor("w", kind, values.shape, values.reshape(-1).tolist())
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [tensor])), tmp_path / "a.onnx")
+    with open_weights(tmp_path / "a.onnx") as source:
+        assert np.array_equal(source.read("w"), values)
