@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwmodel.errors import UserError
 from hwmodel.pattern import DENSE, Pattern
 from nmsim.formats.dtypes import look_up
 from nmsim.formats.packing import Bits, pack, valued
@@ -17,6 +16,7 @@ from nmsim.kernels import codecs
 
 _NEARLY = 0.95
 _NARROWEST = 64  # columns that are taken out of a row-major block together
+_PASS_BYTES = 1 << 26  # of rows that hold whole groups of several sizes
 LARGEST_M = 64  # a group is looked at as one machine word
 # The most bits in any group of a byte, by m and byte; wider groups of a power of two are counted as machine words.
 _FULLEST = {
@@ -62,21 +62,51 @@ class Found:
 def look(source: Source, name: str, axis: int, asked_m: int = 1) -> Found:
     """The fullest groups along `axis` of a matrix, in blocks: of every m up to 64 that divides it, and of `asked_m`.
 
-    Where `asked_m` does not divide the axis, the last group is short. Raises `UserError` for an `asked_m` above 64.
+    Where `asked_m` does not divide the axis, the last group is short. Down the columns, a matrix is read again where a
+    block of whole groups of every size would be large.
     """
-    if asked_m > LARGEST_M:
-        raise UserError(f"m={asked_m}: patterns are looked for up to m={LARGEST_M}")
     spec = source.specs[name]
     sizes = [m for m in range(2, LARGEST_M + 1) if spec.shape[axis] % m == 0 or m == asked_m]
-    alive, most, nonzero = np.zeros(LARGEST_M + 1, np.bool_), np.zeros(LARGEST_M + 1, np.int64), 0
+    most: dict[int, int] = {}
+    passes = _passes(sizes, spec.row_bytes) if axis == 0 else [sizes]
+    nonzero = [_look_once(source, name, axis, together, most) for together in passes][0]
+    if asked_m > LARGEST_M:
+        most[asked_m] = _look_wide(source, name, axis, min(asked_m, spec.shape[axis]))
+    return Found(math.prod(spec.shape), nonzero, most, spec.shape[axis])
+
+
+def _passes(sizes: list[int], row_bytes: int) -> list[list[int]]:
+    """Sizes of groups to look at together: rows that hold whole groups of all of them are few bytes."""
+    passes: list[list[int]] = [[]]
+    for m in sizes:
+        if math.lcm(m, *passes[-1]) * row_bytes > _PASS_BYTES and passes[-1]:
+            passes.append([])
+        passes[-1].append(m)
+    return passes
+
+
+def _look_once(source: Source, name: str, axis: int, sizes: list[int], most: dict[int, int]) -> int:
+    """Put the fullest groups of some sizes into `most`; how many weights are not zero."""
+    alive, fullest, nonzero = np.zeros(LARGEST_M + 1, np.bool_), np.zeros(LARGEST_M + 1, np.int64), 0
     alive[sizes] = True
-    for start, stop in blocks(spec, multiple=math.lcm(*sizes) if axis == 0 else 1):
+    for start, stop in blocks(source.specs[name], multiple=math.lcm(*sizes) if axis == 0 else 1):
         for strip in _strips(source.rows(name, start, stop), axis):
             kept = valued(strip)
             nonzero += int(np.count_nonzero(kept))
             if alive.any():
-                _raise_most(np.ascontiguousarray(kept.T) if axis == 0 else kept, alive, most)
-    return Found(math.prod(spec.shape), nonzero, {m: int(most[m]) for m in sizes}, spec.shape[axis])
+                _raise_most(np.ascontiguousarray(kept.T) if axis == 0 else kept, alive, fullest)
+    most.update({m: int(fullest[m]) for m in sizes})
+    return nonzero
+
+
+def _look_wide(source: Source, name: str, axis: int, m: int) -> int:
+    """The fullest group of a size that no machine word holds."""
+    most = 0
+    for start, stop in blocks(source.specs[name], multiple=m if axis == 0 else 1):
+        for strip in _strips(source.rows(name, start, stop), axis):
+            begins = np.arange(0, strip.shape[axis], m)
+            most = max(most, int(np.add.reduceat(valued(strip), begins, axis=axis, dtype=np.int64).max(initial=0)))
+    return most
 
 
 def _strips(w: np.ndarray, axis: int) -> Iterator[np.ndarray]:

@@ -219,7 +219,6 @@ def test_tables_for_people_name_every_tensor(checkpoint, tmp_path, capsys):
     [
         (["check", "absent.safetensors"], "no such file"),
         (["check", "gpt2-small"], "give --pattern"),
-        (["check", "FILE", "--pattern", "2:128"], "up to m=64"),
         (["check", "FILE", "--tokens", "0"], "needs at least 1"),
         (["check", "FILE", "--include", "x*"], "matches no tensor"),
         (["prune", "FILE", "-o", "FILE", "--pattern", "2:4"], "would replace"),

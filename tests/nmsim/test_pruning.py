@@ -152,6 +152,46 @@ def test_the_pattern_found_is_the_sparsest_that_is_obeyed(seed, axis, cols, rows
     assert found.obeys(found.pattern)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_size_that_no_machine_word_holds_is_looked_at_when_it_is_asked_for(axis):
+    w = np.zeros((256, 256), np.float32)
+    w[:3, :3] = 1
+    w[130] = w[:, 130] = 2
+    with Memory({"w": w}, "x") as source:
+        assert look(source, "w", axis, 128).most[128] == 128
+        w[130] = w[:, 130] = 0
+        assert look(source, "w", axis, 128).obeys(Pattern(3, 128))
+        assert not look(source, "w", axis, 128).obeys(Pattern(2, 128))
+        assert look(source, "w", axis, 10**9).most[10**9] == 3
+
+
+class Watched(Memory):
+    """Arrays whose largest block that was read is known."""
+
+    largest = 0
+
+    def rows(self, name, start, stop):
+        self.largest = max(self.largest, stop - start)
+        return super().rows(name, start, stop)
+
+
+def test_groups_of_many_sizes_down_the_columns_are_looked_at_in_small_blocks(monkeypatch):
+    """5040 rows have groups of 39 sizes, and only all rows together are whole groups of each."""
+    monkeypatch.setattr("nmsim.formats.detect._PASS_BYTES", 1000 * 8 * 4)
+    monkeypatch.setattr(tensors_module, "BLOCK_BYTES", 1)
+    rng = np.random.default_rng(0)
+    w = np.where(rng.random((5040, 8)) < 0.02, 1, 0).astype(np.float32)
+    w[:63] = 1
+    w[::63] = 0
+    with Watched({"w": w}, "x") as source:
+        found = look(source, "w", 0)
+        assert source.largest <= 1000
+    assert found.nonzero == np.count_nonzero(w)
+    lines = (w != 0).T
+    for m, most in found.most.items():
+        assert most == lines.reshape(8, -1, m).sum(axis=-1).max(), m
+
+
 LIMITED = """
 import resource, sys
 from pathlib import Path
