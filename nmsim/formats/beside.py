@@ -1,15 +1,22 @@
-"""Files that replace others whole: written beside, synced, renamed. Killed at any moment, the old file stands."""
+"""Files that replace others whole: written beside, synced, renamed. Killed at any moment, the old file stands.
+
+What a killed process had written beside is removed by the next that writes the same file. A living one holds a lock.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from hwmodel.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -19,6 +26,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises `UserError` if it can't be written there.
     """
     check_writable(path)
+    _remove_abandoned(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     opened = _opened(part, path)
     try:
@@ -26,10 +34,22 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+            part.replace(path)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _refused(path, error.errno) from None
+        raise
     finally:
         part.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed processes left of this file."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError), part.open("rb") as file:  # its writer may be done by now, or still hold the lock
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
 
 
 def check_writable(path: Path) -> None:
@@ -44,9 +64,15 @@ def check_writable(path: Path) -> None:
 
 def _opened(part: Path, path: Path) -> BinaryIO:
     try:
-        return part.open("wb")
+        file = part.open("wb")
     except OSError as error:
         raise _refused(path, error.errno or 0) from None
+    with suppress(OSError):  # a file system without locks: nothing is taken for abandoned there
+        fcntl.flock(file, fcntl.LOCK_EX)
+    if os.fstat(file.fileno()).st_nlink:
+        return file
+    file.close()  # another process took it for abandoned between the two calls
+    return _opened(part, path)
 
 
 def _refused(path: Path, number: int) -> UserError:

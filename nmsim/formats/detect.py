@@ -69,7 +69,7 @@ def look(source: Source, name: str, axis: int, asked_m: int = 1) -> Found:
     sizes = [m for m in range(2, LARGEST_M + 1) if spec.shape[axis] % m == 0 or m == asked_m]
     most: dict[int, int] = {}
     passes = _passes(sizes, spec.row_bytes) if axis == 0 else [sizes]
-    nonzero = [_look_once(source, name, axis, together, most) for together in passes][0]
+    nonzero = max(_look_once(source, name, axis, together, most) for together in passes)
     if asked_m > LARGEST_M:
         most[asked_m] = _look_wide(source, name, axis, min(asked_m, spec.shape[axis]))
     return Found(math.prod(spec.shape), nonzero, most, spec.shape[axis])

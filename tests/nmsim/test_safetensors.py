@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 
@@ -15,6 +17,8 @@ from hypothesis import strategies as st
 from weightfiles import save
 
 from hwmodel.errors import UserError
+from nmsim.formats import beside
+from nmsim.formats.beside import replacing
 from nmsim.formats.dtypes import DTYPES, bits
 from nmsim.formats.exchange import copy_file
 from nmsim.formats.header import header_bytes
@@ -221,6 +225,49 @@ def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     with pytest.raises(UserError, match=r"can't be written \(Permission denied\); choose another folder"):
         save(tmp_path / "a.safetensors", {})
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"a\.safetensors: can't be written \(No space left on device\)"):
+        save(tmp_path / "a.safetensors", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_file(tmp_path):
+    path = tmp_path / "[a].safetensors"
+    abandoned, other = tmp_path / ".[a].safetensors.1.part", tmp_path / ".a.safetensors.1.part"
+    abandoned.write_bytes(b"half")
+    other.write_bytes(b"of another file")
+    save(path, {})
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, other.name}
+    with replacing(path) as file:  # what a living process writes is left alone
+        file.write(b"first")
+        abandoned.write_bytes(b"half")
+        writer = tmp_path / f".{path.name}.{os.getpid()}.part"
+        beside._remove_abandoned(path)
+        assert writer.exists()
+        assert not abandoned.exists()
+    assert path.read_bytes() == b"first"
+
+
+def test_a_part_that_was_taken_for_abandoned_before_it_was_locked_is_opened_again(tmp_path, monkeypatch):
+    path, lock, taken = tmp_path / "a", fcntl.flock, []
+
+    def late(file, operation):
+        if not taken:
+            taken.extend(tmp_path.iterdir())
+            taken[0].unlink()
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with replacing(path) as file:
+        file.write(b"whole")
+    assert path.read_bytes() == b"whole"
+    assert taken[0].name.endswith(".part")
 
 
 KILLED = """
