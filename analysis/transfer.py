@@ -18,6 +18,7 @@ from nmsim.formats.rewrite import chosen
 from nmsim.formats.tensors import Source
 
 Axis = Literal["auto", "0", "1"]
+NO_PRODUCT = "not the weight of a MatMul or Gemm; --axis 0 or 1 takes it all the same"
 _WIDE = 1000
 _FEW = 3
 
@@ -41,7 +42,7 @@ def matrices(source: Source, include: Sequence[str], exclude: Sequence[str]) -> 
     return [name for name, spec in source.specs.items() if name in names and len(spec.shape) == 2]
 
 
-def axis_of(source: Source, name: str, axis: Axis) -> int | None:
+def axis_of(source: Source, name: str, axis: Axis | Literal[0, 1]) -> int | None:
     """The axis that groups run along: what the user says, or what the product with this weight sums over."""
     return source.reduction_axis(name) if axis == "auto" else int(axis)
 
@@ -63,6 +64,11 @@ def grouped(reasons: Mapping[str, str]) -> list[str]:
     for name, reason in reasons.items():
         names.setdefault(reason, []).append(name)
     return [f"{len(those)} left dense ({reason}): {_listed(those)}" for reason, those in names.items()]
+
+
+def counted(matrices: int) -> str:
+    """How many matrices, in words."""
+    return f"{matrices} matri{'x' if matrices == 1 else 'ces'}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -72,7 +72,7 @@ def convert(value: Any, expected: Any, where: str) -> Any:
 
 def _convert_literal(value: Any, allowed: tuple[Any, ...], where: str) -> Any:
     if value not in allowed:
-        raise UserError(f"{where}: {unknown('value', str(value), map(str, allowed))}")
+        raise UserError(f"{where}: {unknown('value', str(value), dict.fromkeys(map(str, allowed)))}")
     return value
 
 

@@ -23,7 +23,7 @@ from nmsim.formats.tensors import Source
 from ..eligible import DTYPES, LAYOUTS, Matrix, Row, judge_all, sparse_library, totals
 from ..pricing import fits_for
 from ..trained import open_run_or_file
-from ..transfer import Axis, axis_of, grouped, matrices, print_json, progress, show
+from ..transfer import NO_PRODUCT, Axis, axis_of, grouped, matrices, print_json, progress, show
 
 
 def _bytes(layout: str, row: Row) -> str:
@@ -146,7 +146,7 @@ def _other(source: Source, name: str, axis: Axis) -> str:
         return f"{len(spec.shape)}-D; only matrices are candidates" if spec.nbytes else "it has no weights"
     if not is_weight(spec.dtype):
         return f"{spec.dtype.name}; only weights of {', '.join(WEIGHTS)} are candidates"
-    return "" if axis_of(source, name, axis) is not None else "not the weight of a MatMul or Gemm"
+    return "" if axis_of(source, name, axis) is not None else NO_PRODUCT
 
 
 def _looked_at(

@@ -15,7 +15,7 @@ from hwmodel.pattern import DENSE, Pattern
 from nmsim.formats.codecs import CODECS
 from nmsim.formats.converted import Converted
 from nmsim.formats.detect import look
-from nmsim.formats.dtypes import is_weight, named
+from nmsim.formats.dtypes import WEIGHTS, is_weight, named
 from nmsim.formats.encoded import Codec
 from nmsim.formats.exchange import Encode, Exported, copy_file, encode_file
 from nmsim.formats.onnx_data import data_path
@@ -25,7 +25,7 @@ from nmsim.formats.tensors import Source
 
 from ..terminal import show_lines
 from ..trained import open_run_or_file
-from ..transfer import Axis, axis_of, matrices, print_json, progress, show
+from ..transfer import NO_PRODUCT, Axis, axis_of, counted, matrices, print_json, progress, show
 
 DENSE_FORMATS = {
     "dense": "every tensor with its zeros, which every runtime reads",
@@ -78,10 +78,9 @@ def export(
             copy_file(weights, out, stack.enter_context(progress("copying", weights.nbytes)))
         else:
             codec = CODECS[format_name]
-            choices = _choices(weights, codec, pattern, matrices(weights, include, exclude), axis)
-            report = encode_file(
-                weights, out, codec, choices, stack.enter_context(progress("encoding", 2 * weights.nbytes))
-            )
+            choices, left = _choices(weights, codec, pattern, matrices(weights, include, exclude), axis)
+            advance = stack.enter_context(progress("encoding", 2 * weights.nbytes))
+            report = [*encode_file(weights, out, codec, choices, advance), *left]
         files = [out, *(out.with_name(name) for name in source.files if out.name.endswith(INDEX_SUFFIX))]
         dense = weights.nbytes
         if format_name == "onnx" and out.stat().st_size < dense:  # the weights are beside it
@@ -97,14 +96,21 @@ def _check_ending(format_name: str, out: Path) -> None:
         raise UserError(f"{out}: format {format_name} writes a file that ends in {ending}")
 
 
-def _choices(source: Source, codec: Codec, pattern: str, names: Sequence[str], axis: Axis) -> dict[str, Encode]:
-    """The floating-point matrices to encode, with their axis and pattern."""
-    choices = {}
+def _choices(
+    source: Source, codec: Codec, pattern: str, names: Sequence[str], axis: Axis
+) -> tuple[dict[str, Encode], list[Exported]]:
+    """The matrices to encode, with their axis and pattern, and those that are not weights of a product."""
+    choices, left = {}, []
     for name in names:
-        along = axis_of(source, name, axis)
-        if along is not None and is_weight(source.specs[name].dtype):
+        spec, along = source.specs[name], axis_of(source, name, axis)
+        if along is None:
+            left.append(Exported(name, spec.nbytes, spec.nbytes, NO_PRODUCT))
+        elif not is_weight(spec.dtype):
+            reason = f"{spec.dtype.name}; only weights of {', '.join(WEIGHTS)} are encoded"
+            left.append(Exported(name, spec.nbytes, spec.nbytes, reason))
+        else:
             choices[name] = Encode(along, _pattern(source, codec, name, along, pattern))
-    return choices
+    return choices, left
 
 
 def _pattern(source: Source, codec: Codec, name: str, axis: int, pattern: str) -> Pattern:
@@ -121,7 +127,7 @@ def _tell(head: dict[str, Any], report: Sequence[Exported], as_json: bool) -> No
         show_lines([f"{written}, every tensor dense"])
     else:
         left = sum(bool(row.reason) for row in report)
-        show(report, COLUMNS, f"{written}, {len(report) - left} matrices encoded, {left} left dense")
+        show(report, COLUMNS, f"{written}, {counted(len(report) - left)} encoded, {left} left dense")
         lost = [row for row in report if row.lost_signs]
         show_lines(
             [f"{shown(row.name)}: {row.lost_signs:,} weights of -0.0 had no room and come back as +0.0" for row in lost]

@@ -12,7 +12,7 @@ from nmsim.formats.exchange import copy_file
 from nmsim.formats.rewrite import check_target
 
 from ..terminal import show_lines
-from ..transfer import print_json, progress
+from ..transfer import counted, print_json, progress
 
 
 def import_(
@@ -36,4 +36,4 @@ def import_(
     if as_json:
         print_json({"file": str(file), "out": str(out), "decoded": names})
     else:
-        show_lines([f"{out}: {len(names)} matrices decoded, everything else copied"])
+        show_lines([f"{out}: {counted(len(names))} decoded, everything else copied"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,12 +14,13 @@ from hwmodel.errors import UserError
 from hwmodel.pattern import Pattern
 from hwmodel.toml import build, read_toml
 from nmsim.formats.decoded import open_dense
+from nmsim.formats.dtypes import is_weight
 from nmsim.formats.pruning import Choice, Method, Pruned, by_magnitude, misfit, prune_file
-from nmsim.formats.rewrite import check_target, chosen
+from nmsim.formats.rewrite import check_target, chosen, matches
 from nmsim.formats.tensors import Source
 
 from ..calibrated import Calibration
-from ..transfer import Axis, axis_of, grouped, print_json, progress, show
+from ..transfer import NO_PRODUCT, Axis, axis_of, counted, grouped, print_json, progress, show
 
 MethodName = Literal["magnitude", "wanda", "sparsegpt"]
 COLUMNS: dict[str, Callable[[Pruned], str]] = {
@@ -41,7 +41,7 @@ class Rule:
     tensors: str
     pattern: Pattern
     method: MethodName = "magnitude"
-    axis: Axis = "auto"
+    axis: Literal[Axis, 0, 1] = "auto"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _asked(source: Source, rules: Sequence[Rule], names: set[str]) -> dict[str, 
     for rule in rules:
         chosen(list(source.specs), (rule.tensors,), ())
     first = {
-        name: next((rule for rule in rules if fnmatchcase(name, rule.tensors)), None)
+        name: next((rule for rule in rules if matches(name, rule.tensors)), None)
         for name in source.specs
         if name in names
     }
@@ -114,17 +114,19 @@ def _choose(
     source: Source, asked: Mapping[str, Rule], inputs: Calibration | None
 ) -> tuple[dict[str, Choice], dict[str, str]]:
     """What is pruned and how, and what is left dense and why. Raises `UserError` if nothing is left to prune."""
-    choices, left = {}, {}
+    weights = (name for name, spec in source.specs.items() if len(spec.shape) == 2 and is_weight(spec.dtype))
+    choices, left = {}, {name: "not asked for" for name in weights if name not in asked}
     for name, rule in asked.items():
         along = axis_of(source, name, rule.axis)
         if along is None:
-            left[name] = "not the weight of a MatMul or Gemm"
+            left[name] = NO_PRODUCT
         elif reason := misfit(source.specs[name], rule.pattern, along):
             left[name] = reason
         else:
             choices[name] = _choice(rule, name, along, source.specs[name].shape[along], inputs)
     if not choices:
-        raise UserError(f"no tensor can be pruned ({'; '.join(grouped(left))})")
+        reasons = "; ".join(grouped(left))
+        raise UserError(f"no tensor can be pruned ({reasons}); choose other tensors or another pattern")
     return choices, left
 
 
@@ -144,7 +146,7 @@ def _tell(file: Path, out: Path, report: Sequence[Pruned], left: Mapping[str, st
         print_json({"file": str(file), "out": str(out), "pruned": rows, "left_dense": dict(left)})
         return
     columns = COLUMNS | (WITH_INPUTS if any(row.output_error is not None for row in report) else {})
-    done = f"{out}: {len(report)} matrices pruned"
+    done = f"{out}: {counted(len(report))} pruned"
     show(
         report,
         columns,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -54,27 +55,34 @@ def _rewrite_onnx(source: Source, target: Path, specs: Mapping[str, TensorSpec],
 
 def check_target(path: Path, target: Path) -> None:
     """Raise `UserError` where `target` can't be written, or writing it would touch what is read, or other shards."""
-    sharded = path.name.endswith(INDEX_SUFFIX)
-    if sharded != target.name.endswith(INDEX_SUFFIX):
-        wanted = f"OTHER_FOLDER/{path.name}" if sharded else "a file name that does not end so"
-        raise UserError(f"{target}: give {wanted} as output; shards stay shards")
-    if sharded and (target.exists() or target.parent.resolve() == path.parent.resolve()):
-        raise UserError(f"{target}: several files can't be replaced at once; name a new folder")
     if target.resolve() == path.resolve():
         raise UserError(f"{target}: would replace the file that is read; name another")
-    if not sharded:
+    if not target.name.endswith(INDEX_SUFFIX):
+        if path.name.endswith(INDEX_SUFFIX) and target.suffix != ONNX_SUFFIX:
+            raise UserError(f"{target}: give OTHER_FOLDER/{path.name} as output; shards stay shards")
         check_writable(target)
+    elif not path.name.endswith(INDEX_SUFFIX):
+        raise UserError(f"{target}: {path.name} is one file, and stays one; give a name such as pruned.safetensors")
+    elif target.exists() or target.parent.resolve() == path.parent.resolve():
+        raise UserError(f"{target}: several files can't be replaced at once; name a new folder")
 
 
 def _targets(source: Source, target: Path) -> dict[str, Path]:
     if target.name.endswith(INDEX_SUFFIX):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         names = {file: target.parent / file for file in source.files}
         for name in names.values():
             if name.exists():
                 raise UserError(f"{name}: exists, and several files can't be replaced at once; name a new folder")
         return names
     return dict.fromkeys(source.files, target)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: can't be made ({os.strerror(error.errno or 0)}); name another folder") from None
 
 
 def _write_index(path: Path, source: Source, specs: Mapping[str, Mapping[str, TensorSpec]]) -> None:
@@ -97,11 +105,18 @@ def copy_tensor(source: Source, name: str, writer: Sink) -> None:
 
 def chosen(names: list[str], include: tuple[str, ...], exclude: tuple[str, ...]) -> set[str]:
     """The names that match a glob of `include` and none of `exclude`. Raises `UserError` for a glob without a match."""
+    if not names:
+        raise UserError("the file holds no tensors of a type that is read; is it the right one?")
     for glob in (*include, *exclude):
-        if not any(fnmatchcase(name, glob) for name in names):
+        if not any(matches(name, glob) for name in names):
             raise UserError(f'"{glob}" matches no tensor; see their names with nmsim check')
     return {
         name
         for name in names
-        if any(fnmatchcase(name, glob) for glob in include) and not any(fnmatchcase(name, glob) for glob in exclude)
+        if any(matches(name, glob) for glob in include) and not any(matches(name, glob) for glob in exclude)
     }
+
+
+def matches(name: str, glob: str) -> bool:
+    """Whether a name is the glob itself, brackets and all, or what it stands for."""
+    return name == glob or fnmatchcase(name, glob)
