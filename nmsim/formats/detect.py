@@ -86,10 +86,15 @@ def _passes(sizes: list[int], row_bytes: int) -> list[list[int]]:
 
 
 def _look_once(source: Source, name: str, axis: int, sizes: list[int], most: dict[int, int]) -> int:
-    """Put the fullest groups of some sizes into `most`; how many weights are not zero."""
+    """Put the fullest groups of some sizes into `most`; how many weights are not zero, of those that were looked at.
+
+    The first look, while `most` is empty, is at all of them; a later one ends when a group of each size is full.
+    """
     alive, fullest, nonzero = np.zeros(LARGEST_M + 1, np.bool_), np.zeros(LARGEST_M + 1, np.int64), 0
     alive[sizes] = True
     for start, stop in blocks(source.specs[name], multiple=math.lcm(*sizes) if axis == 0 else 1):
+        if most and not alive.any():
+            break
         for strip in _strips(source.rows(name, start, stop), axis):
             kept = valued(strip)
             nonzero += int(np.count_nonzero(kept))

@@ -6,6 +6,7 @@ A file is a little-endian 64-bit header length, that many bytes of JSON, and the
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from nmsim.formats.tensors import TensorSpec, is_text
 METADATA = "__metadata__"
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 _MAX_DIMENSIONS = 64  # NumPy's
+_MAX_ELEMENTS = 1 << 59  # NumPy's for elements of 8 bytes, sizes of 0 left out
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ def _span(entry: Any, available: int, where: str) -> tuple[TensorSpec, int, int]
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not _sizes(shape) or len(shape) > _MAX_DIMENSIONS:
         raise UserError(f"{where}: shape must be a list of at most {_MAX_DIMENSIONS} sizes of 0 or more")
+    if math.prod(max(1, size) for size in shape) > _MAX_ELEMENTS:
+        raise UserError(f"{where}: shape {shape} is beyond what can be addressed")
     if not _sizes(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= available:
         raise UserError(f"{where}: data_offsets must be begin <= end within the file's {available} bytes of data")
     spec = TensorSpec(DTYPES[entry["dtype"]], tuple(shape))
