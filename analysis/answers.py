@@ -115,6 +115,9 @@ def verdicts(study: Study, rows: pd.DataFrame) -> list[Answer]:
 
 
 def _answer(study: Study, hypothesis: Hypothesis, rows: pd.DataFrame) -> Answer:
+    if hypothesis.seen:
+        told = f"{hypothesis.seen} of its runs had finished before it was registered; register it before its runs"
+        return Answer(hypothesis, None, told)
     task = next(task for task in study.task if task.name == hypothesis.task)
     sign = 1.0 if task.better == "higher" else -1.0
     mine = rows[rows["task"] == task.name]

@@ -92,7 +92,7 @@ def run(tokens: list[str]) -> int:
         sys.stderr.write(f"nmsim: out of memory: {error}; take a smaller model, batch or data set\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("nmsim: interrupted; finished runs are kept, and the same command resumes\n")
+        sys.stderr.write("nmsim: interrupted; the same command starts again, or goes on where runs had finished\n")
         return 130
     return status if isinstance(status, int) else 0
 

@@ -20,8 +20,8 @@ from nmsim.train import Trainer
 from .engines import local
 from .loose import loose_study
 from .progress import progress
-from .store import Store, write_safely
-from .study import Cell, Study, cells, read_study, study_rows
+from .store import State, Store, write_safely
+from .study import Cell, Study, cells, read_study, registered, study_rows
 from .sweep import Engine, Outcome, execute, sweep
 from .work import check_metric, kernels_of, load_kernels, work
 
@@ -43,6 +43,21 @@ def run_study(study: Study, out: Path, engine: Engine, title: str) -> tuple[pd.D
     with progress(title, len(waiting)) as notify:
         sweep(work, [cell.run for cell in waiting], store, engine, notify)
     return study_rows(study, store), store
+
+
+def register(study: Study, out: Path) -> Study:
+    """The study, its hypotheses held against what an earlier command wrote down in `out`, and against finished runs."""
+    earlier = read_study(out / STUDY_FILE) if (out / STUDY_FILE).exists() else None
+    return registered(study, earlier, _names(Store(out / "runs"), "done") if (out / "runs").exists() else ())
+
+
+def failures(study: Study, store: Store) -> int:
+    """How many runs of the study failed or can't be read."""
+    return len({cell.name for cell in cells(study)} & (_names(store, "failed") | _names(store, "corrupt")))
+
+
+def _names(store: Store, state: State) -> set[str]:
+    return {record.name for record in store.records() if record.state == state}
 
 
 def check(study: Study) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,8 @@ class Task:
 class Hypothesis:
     """A registered claim: in `task`, `first` beats `second` by more than `margin` in the task's metric.
 
-    `first` and `second` name one condition each by the values of the grid's axes (`recipe` by its label).
+    `first` and `second` name one condition each by the values of the grid's axes (`recipe` by its label). `seen` is how
+    many of their runs had finished when it was first written down, which `nmsim sweep` finds out.
     """
 
     claim: str
@@ -66,6 +67,7 @@ class Hypothesis:
     first: dict[str, Any]
     second: dict[str, Any]
     margin: float = 0.0
+    seen: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,19 @@ def shipped(name: str) -> Study:
 def cells(study: Study) -> list[Cell]:
     """Every run of the study, each once, task by task."""
     return [cell for task in study.task for cell in _task_cells(task)]
+
+
+def registered(study: Study, earlier: Study | None, finished: Collection[str]) -> Study:
+    """The study, where a hypothesis that `earlier` had not says how many of its runs are among `finished`."""
+    known = {(h.task, str(h.first), str(h.second), h.margin): h.seen for h in earlier.hypothesis} if earlier else {}
+    grid = cells(study)
+    made = []
+    for h in study.hypothesis:
+        mine = pd.DataFrame([cell.labels | {"run": cell.name} for cell in grid if cell.task == h.task])
+        runs = {run for side in (h.first, h.second) for run in select(mine, side)["run"]}
+        seen = known.get((h.task, str(h.first), str(h.second), h.margin), len(runs.intersection(finished)))
+        made.append(replace(h, seen=seen))
+    return replace(study, hypothesis=tuple(made))
 
 
 def study_rows(study: Study, store: Store) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import Literal
 from hwmodel.device import load_device
 from hwmodel.errors import UserError
 
-from ..drive import default_engine, run_study
+from ..drive import default_engine, failures, run_study
 from ..estimate import show_estimate
 from ..findings import gather
 from ..paper import write_paper
@@ -27,8 +27,10 @@ def paper(
     workers: int = 0,
     dry_run: bool = False,
     device: tuple[str, ...] = DEFAULT_DEVICES,
-) -> None:
+) -> int:
     """Run a tier of the study of the paper's claims and answer them one by one; resumes where it stopped.
+
+    The status is 1 where runs failed.
 
     Args:
         tier: look (minutes), hour, or full (days: see --dry-run); a tier takes over the runs of a smaller one.
@@ -40,7 +42,7 @@ def paper(
     study = shipped(tier)
     if dry_run:
         show_estimate(study)
-        return
+        return 0
     devices = [load_device(name) for name in device]
     rows, store = run_study(study, out, default_engine(workers), f"study paper, {tier}")
     commands = [f"nmsim study paper --tier {tier} --out {out}"]
@@ -48,6 +50,7 @@ def paper(
     page = write(findings, out, commands=commands)
     text = write_paper(findings, store, out, commands=commands)
     show_lines([*answer_lines(findings), f"Report: {text} and {page}"])
+    return 1 if failures(study, store) else 0
 
 
 def search(*, budget: float = 20.0, out: Path = Path("nmsim-search"), workers: int = 0, seed: int = 0) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from hwmodel.device import load_device
 
 from .. import engines
-from ..drive import default_engine, run_study
+from ..drive import default_engine, failures, register, run_study
 from ..estimate import show_estimate
 from ..study import read_study
 from .report import DEFAULT_DEVICES, publish
@@ -24,8 +24,10 @@ def sweep(
     slurm_minutes: int = 60,
     dry_run: bool = False,
     device: tuple[str, ...] = DEFAULT_DEVICES,
-) -> None:
-    """Run a grid of training runs; started again, it goes on where it stopped.
+) -> int:
+    """Run a grid of training runs; started again, it goes on where it stopped. The status is 1 where runs failed.
+
+    A hypothesis that is added when runs of its conditions have finished gets no verdict.
 
     Args:
         study: A TOML file with tasks, grids and hypotheses.
@@ -40,7 +42,7 @@ def sweep(
     read = read_study(study)
     if dry_run:
         show_estimate(read)
-        return
+        return 0
     devices = [load_device(name) for name in device]
     if cluster:
         engine = engines.dask(cluster)
@@ -48,5 +50,7 @@ def sweep(
         engine = engines.slurm(out / "slurm", slurm_minutes)
     else:
         engine = default_engine(workers)
+    read = register(read, out)
     rows, store = run_study(read, out, engine, "runs")
     publish(read, rows, store, out, devices=devices, commands=[f"nmsim sweep {study} --out {out}"])
+    return 1 if failures(read, store) else 0

@@ -1,6 +1,8 @@
 """Memory that is used again: scratch of a product, one buffer a thread, and arrays whose memory outlives them."""
 
 import math
+import os
+import signal
 import threading
 
 import numpy as np
@@ -79,7 +81,10 @@ class _Lease:
         self.__array_interface__ = {"shape": shape, "typestr": dtype.str, "data": data, "version": 3}
 
     def __del__(self):
-        _POOL.give(self.buffer)
+        try:
+            _POOL.give(self.buffer)
+        except KeyboardInterrupt:  # what is raised here is dropped: the main thread is told again afterwards
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 def recycled(shape, dtype):

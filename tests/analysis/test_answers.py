@@ -99,6 +99,12 @@ def test_a_claim_whose_runs_failed_is_not_testable_and_says_why():
     assert answer.why == "0 seeds of both have finished; needs 8"
 
 
+def test_a_claim_that_was_made_after_its_runs_gets_no_verdict():
+    (answer,) = answers.verdicts(claim("higher", ("dense", "dense"), ("ste", "1:4"), seen=3), rows(MEANS))
+    assert answer.verdict == "not testable here"
+    assert answer.why == "3 of its runs had finished before it was registered; register it before its runs"
+
+
 def test_no_verdict_falls_before_every_seed_has_finished():
     """Else whoever looks often enough at a running study sees the claim supported some time."""
     data = rows(MEANS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pandas as pd
 import pytest
 import tomli_w
 from nmsim_analysis import study as studies
@@ -101,3 +104,18 @@ def test_a_mistake_in_a_study_file_is_named_with_the_file(tmp_path, changes, sai
         studies.read_study(write(tmp_path, **changes))
     assert said in str(caught.value)
     assert "study.toml" in str(caught.value)
+
+
+def test_a_hypothesis_knows_which_of_its_runs_had_finished_when_it_was_registered(tmp_path):
+    study = studies.read_study(write(tmp_path, hypothesis=hypothesis()))
+    (mine,) = study.hypothesis
+    sides = [
+        studies.select(pd.DataFrame([c.labels | {"run": c.name} for c in studies.cells(study)]), side)
+        for side in (mine.first, mine.second)
+    ]
+    runs = [*sides[0]["run"], *sides[1]["run"]]
+    first = studies.registered(study, None, [runs[0], runs[-1], "another"])
+    assert [h.seen for h in first.hypothesis] == [2]
+    assert [h.seen for h in studies.registered(study, studies.registered(study, None, ()), runs).hypothesis] == [0]
+    changed = replace(study, hypothesis=(replace(mine, margin=0.5),))
+    assert [h.seen for h in studies.registered(changed, first, runs).hypothesis] == [16]

@@ -37,6 +37,19 @@ def test_sparse_sites_add_masks_and_compressed_copies():
     assert held["copies"] == weights // 2 * (32 + 2) // 8
 
 
+@pytest.mark.parametrize(("execution", "a_weight"), [("dense", 4), ("compressed", 19 / 2)])
+def test_runs_of_nmsim_hold_masks_as_bytes_and_layouts_of_kernels(execution, a_weight):
+    config = ViTConfig(width=64)
+    plan = plan_of(config, {"block0.mlp.up": SitePlan(fprop=Pattern(2, 4), dgrad=Pattern(2, 4))})
+    held = training_bytes(config, 1, plan, tokens=config.tokens, held=execution)
+    assert held["masks"] == 256 * 64
+    assert held["copies"] == 256 * 64 * a_weight
+    formats = training_bytes(config, 1, plan, tokens=config.tokens)
+    assert {kind: held[kind] for kind in held.keys() - {"masks", "copies"}} == {
+        kind: formats[kind] for kind in formats.keys() - {"masks", "copies"}
+    }
+
+
 def test_what_does_not_fit_says_by_how_much():
     with pytest.raises(
         InfeasibleError, match=r"big needs 20\.0 GB on v100, which has 16\.0 GB: 4\.0 GB too much, most of it b"

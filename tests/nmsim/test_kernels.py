@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -292,6 +293,20 @@ def test_kernels_made_of_kernels_are_compiled_once_for_all_processes(tmp_path):
     command = [sys.executable, tmp_path / "kernels.py"]
     told = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(2)]
     assert told == [["3", "12", "0", "0"], ["3", "12", "1", "1"]]
+
+
+def test_an_interrupt_while_memory_is_given_back_reaches_the_main_thread(monkeypatch):
+    def interrupted(buffer):
+        raise KeyboardInterrupt
+
+    def drop(held):
+        held.clear()
+        time.sleep(60)
+
+    held = [scratch.recycled((300, 100), np.float32)]
+    monkeypatch.setattr(scratch._POOL, "give", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        drop(held)
 
 
 def test_recycled_memory_serves_the_next_array_of_its_size_once_no_view_is_left(monkeypatch):
