@@ -13,7 +13,6 @@ from nmsim.kernels.panels import packing
 
 # A sparse result is asked for this many lines ahead: its pieces lie too far apart for the processor to foresee.
 AHEAD = 4
-LINE_BYTES = 64
 
 
 @cache
@@ -116,9 +115,9 @@ def dotter(vectors, width):
         for r in range(r0, r1):
             first = r * stride + cut
             far = first + AHEAD * stride
-            for s in range(far, far + length, LINE_BYTES // out.itemsize):
+            for s in range(far, far + length, simd.LINE_BYTES // out.itemsize):
                 simd.fetch(out, s)
-            for s in range(far, far + length, LINE_BYTES // index.itemsize):
+            for s in range(far, far + length, simd.LINE_BYTES // index.itemsize):
                 simd.fetch(index, s)
             simd.add_dots(out, first, a, r - r0, b, index, first, most, width, vectors, width)
             first += most * width

@@ -8,7 +8,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nmsim.kernels.vector import INT16, INT32, INT64, Code, loop, signature_of
+from nmsim.kernels.vector import INT16, INT64, Code, loop, signature_of
+
+LINE_BYTES = 64
+# Slots of a window are asked for this many vectors ahead, 2 KiB of weights: where several tokens run together, a turn
+# takes so long that the processor does not look far enough by itself.
+FAR = 32
 
 
 @intrinsic(prefer_literal=True)
@@ -212,6 +217,9 @@ def window_products(typing, out, x, start, stride, values, index, first, windows
         column = builder.add(start, builder.mul(window, INT64(lanes * len(parts))))
         rows = [builder.add(column, builder.mul(stride, INT64(i))) for i in t_range]
         for s in s_range:
+            code.fetch(code.at(values_at, begin, INT64((s + FAR) * lanes)))
+            if s * lanes % LINE_BYTES == 0:
+                code.fetch(code.at(index_at, begin, INT64((s + FAR) * lanes)))
             weights = code.load(code.at(values_at, begin, INT64(s * lanes)), aligned=True)
             address = builder.bitcast(code.at(index_at, begin, INT64(s * lanes)), bytes_of.as_pointer())
             places = builder.load(address, align=1)
@@ -259,10 +267,7 @@ def fetch(typing, x, at):
 
     def codegen(context, builder, sig, args):
         code = Code(context, builder, sig.args[0].dtype, 1)
-        pointer = builder.bitcast(code.at(code.data(sig.args[0], args[0]), args[1]), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        builder.call(function, [pointer, INT32(0), INT32(3), INT32(1)])
+        code.fetch(code.at(code.data(sig.args[0], args[0]), args[1]))
         return context.get_dummy_value()
 
     return signature, codegen

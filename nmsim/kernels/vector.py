@@ -53,6 +53,13 @@ class Code:
         hint = self.builder.module.add_metadata([INT32(1)])
         self.store(value, address, aligned=True).set_metadata("nontemporal", hint)
 
+    def fetch(self, address):
+        """Ask for the line of the cache at `address`, which may lie beyond an array's end."""
+        pointer = self.builder.bitcast(address, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0i8")
+        self.builder.call(function, [pointer, INT32(0), INT32(3), INT32(1)])
+
     def splat(self, value):
         """A vector with `value` in every lane."""
         undefined = ir.Constant(self.vector, ir.Undefined)

@@ -21,12 +21,12 @@ better = "higher"
 [task.run]
 steps = 2
 data = { name = "digits" }
-model = { kind = "mlp", widths = [64, 32, 10] }
+model = { kind = "mlp", width = 32, depth = 2 }
 
 [task.grid]
 recipe = ["dense", "ste"]
 pattern = ["1:4"]
-sites = ["hidden*"]
+sites = ["*"]
 seed = [0, 1, 2, 3, 4, 5, 6, 7]
 """
 CLAIM = """
