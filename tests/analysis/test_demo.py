@@ -97,6 +97,7 @@ def test_a_diverged_run_is_reported_and_the_rest_is_ranked(tmp_path, monkeypatch
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_the_quick_demo_leaves_a_whole_report(tmp_path, capsys, monkeypatch):
     # The wheel's check runs `nmsim demo --quick` as it is; here its runs are fewer and smaller.
     study = small(tmp_path, ["dense", "sr_ste"])
