@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from nmsim_analysis.answers import verdicts
 from nmsim_analysis.cli import run
 from nmsim_analysis.commands import sweep as sweep_command
 
@@ -39,33 +40,36 @@ second = { recipe = "ste" }
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A folder to sweep in, on threads of this process."""
-    monkeypatch.chdir(tmp_path)
+def sweep(tmp_path, monkeypatch):
+    """Sweep a study, given as text, into a folder, on a thread of this process: the exit status, and the verdicts."""
+    found = []
+
+    def publish(study, rows, *_, **__):
+        found.append([(answer.verdict, answer.why) for answer in verdicts(study, rows)])
+
+    def run_into(out, text):
+        (tmp_path / "study.toml").write_text(text)
+        status = run(["sweep", str(tmp_path / "study.toml"), "--out", str(tmp_path / out), "--device", "a100"])
+        return status, found[-1]
+
     monkeypatch.setattr(sweep_command, "default_engine", lambda workers: lambda jobs: ThreadPoolExecutor(1))
-    return tmp_path / "study.toml"
+    monkeypatch.setattr(sweep_command, "publish", publish)
+    return run_into
 
 
 @pytest.mark.compiled
-def test_a_claim_added_after_its_runs_gets_no_verdict_and_one_from_before_keeps_its_own(here, capsys):
-    here.write_text(SMALL + CLAIM)
-    for _ in range(2):  # the second finds every run finished
-        assert run(["sweep", "study.toml", "--out", "before", "--device", "a100"]) == 0
-        assert "before it was registered" not in (here.parent / "before" / "report.html").read_text(encoding="utf-8")
-    here.write_text(SMALL)
-    assert run(["sweep", "study.toml", "--out", "after", "--device", "a100"]) == 0
-    here.write_text(SMALL + CLAIM)
-    capsys.readouterr()
-    assert run(["sweep", "study.toml", "--out", "after", "--device", "a100"]) == 0
-    assert "dense wins: not testable here at this scale." in capsys.readouterr().out
-    page = (here.parent / "after" / "report.html").read_text(encoding="utf-8")
-    assert "16 of its runs had finished before it was registered" in page
+def test_a_claim_added_after_its_runs_gets_no_verdict_and_one_from_before_keeps_its_own(sweep):
+    first = sweep("before", SMALL + CLAIM)
+    assert first[0] == 0
+    assert first[1][0][0] != "not testable here"
+    assert sweep("before", SMALL + CLAIM) == first  # though every run has finished by now
+    assert sweep("after", SMALL) == (0, [])
+    late = "16 of its runs had finished before it was registered; register it before its runs"
+    assert sweep("after", SMALL + CLAIM) == (0, [("not testable here", late)])
 
 
 @pytest.mark.compiled
-def test_a_sweep_whose_runs_fail_ends_with_status_1(here, capsys):
-    here.write_text(SMALL.replace("seed = [0, 1, 2, 3, 4, 5, 6, 7]", 'seed = [0]\n"optimizer.lr" = [0.001, 1e30]'))
-    text = here.read_text().replace('better = "higher"', 'better = "higher"\nranked = false')
-    here.write_text(text.replace("steps = 2", "steps = 20"))
-    assert run(["sweep", "study.toml", "--out", "out", "--device", "a100"]) == 1
-    assert "runs failed; see Runs." in capsys.readouterr().out
+def test_a_sweep_whose_runs_fail_ends_with_status_1(sweep):
+    failing = SMALL.replace("seed = [0, 1, 2, 3, 4, 5, 6, 7]", 'seed = [0]\n"optimizer.lr" = [0.001, 1e30]')
+    failing = failing.replace('better = "higher"', 'better = "higher"\nranked = false')
+    assert sweep("out", failing.replace("steps = 2", "steps = 20")) == (1, [])
