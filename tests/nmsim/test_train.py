@@ -139,6 +139,7 @@ def checkpointed(folder):
     return file.stat().st_mtime_ns if file.exists() else 0
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "extra", [{"average": 0.9}, {"mixup": 0.4, "label_smoothing": 0.1}, {"optimizer": {"kind": "sgd"}}]
 )
