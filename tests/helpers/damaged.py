@@ -164,7 +164,7 @@ def use(path: Path, out: Path) -> str:
     what it stands for explain. What is loaded once, such as a kernel for its types, is not held against it.
     """
     said, too_much = _used(path, out)
-    if too_much:
+    if too_much > 0:
         said, too_much = _used(path, out)
     assert too_much <= 0, f"{too_much} bytes too many were allocated for a file of {path.stat().st_size}"
     return said
